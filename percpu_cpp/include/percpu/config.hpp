@@ -1,0 +1,129 @@
+// What this build of the runtime is: architecture, layout, features, base register.
+//
+// Everything here is decided by the preprocessor, from the compiler's own macros and from the
+// PERCPU_* macros that the build defines. All translation units of a kernel must be compiled with
+// the same PERCPU_* macros; the ELF note written by src/area.cpp says which.
+//
+//   PERCPU_SP_NAIVE        one CPU: variables are ordinary globals
+//   PERCPU_NON_ZERO_VMA    in-image layout: `.percpu` is linked at an ordinary address
+//   PERCPU_PREEMPT         guarded accessors hold the CPU against preemption (preempt.hpp)
+//   PERCPU_ARM_EL2         AArch64: TPIDR_EL2 in place of TPIDR_EL1
+//   PERCPU_RESTARTABLE     word updates are restartable sequences (restart.hpp)
+//   PERCPU_ALL_NEAR        every variable is near
+//   PERCPU_CHECKED         misuse stops in percpu_panic (area.hpp)
+//   PERCPU_BASE_REGISTER   the base register's name, for kernels whose default one is taken
+//   PERCPU_CACHE_LINE      bytes, a power of two
+//   PERCPU_LINUX_USER      1: a Linux user-space program, 0: a kernel. Found from -ffreestanding.
+
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if __cplusplus < 202002L
+#error "percpu: compile with -std=c++20 or later"
+#endif
+
+#define PERCPU_VERSION "0.1.0"
+
+#if defined(__x86_64__)
+#define PERCPU_ARCH_X86_64 1
+#define PERCPU_ARCH_NAME "x86_64"
+#elif defined(__aarch64__)
+#define PERCPU_ARCH_AARCH64 1
+#define PERCPU_ARCH_NAME "aarch64"
+#elif defined(__arm__)
+#define PERCPU_ARCH_ARM 1
+#define PERCPU_ARCH_NAME "arm"
+#elif defined(__riscv) && __riscv_xlen == 64
+#define PERCPU_ARCH_RISCV 1
+#define PERCPU_ARCH_NAME "riscv64"
+#elif defined(__riscv) && __riscv_xlen == 32
+#define PERCPU_ARCH_RISCV 1
+#define PERCPU_ARCH_NAME "riscv32"
+#elif defined(__loongarch64)
+#define PERCPU_ARCH_LOONGARCH64 1
+#define PERCPU_ARCH_NAME "loongarch64"
+#else
+#error "percpu: no arch/ header for this compiler's target"
+#endif
+
+// 64 bytes is the line of the common cores of all architectures here; a kernel for others
+// (128 bytes on Apple's AArch64 cores) says so.
+#ifndef PERCPU_CACHE_LINE
+#define PERCPU_CACHE_LINE 64
+#endif
+
+// GCC and Clang define __linux__ for bare-metal builds by a Linux cross compiler too; only
+// -ffreestanding tells a kernel from a program.
+#ifndef PERCPU_LINUX_USER
+#if defined(__linux__) && __STDC_HOSTED__
+#define PERCPU_LINUX_USER 1
+#else
+#define PERCPU_LINUX_USER 0
+#endif
+#endif
+
+#if defined(PERCPU_SP_NAIVE)
+#define PERCPU_LAYOUT_NAME "none"
+#elif defined(PERCPU_NON_ZERO_VMA)
+#define PERCPU_LAYOUT_NAME "in-image"
+#else
+#define PERCPU_LAYOUT_NAME "zero-vma"
+#endif
+
+#if PERCPU_LINUX_USER && !defined(PERCPU_SP_NAIVE) && !defined(PERCPU_NON_ZERO_VMA)
+#error "percpu: a Linux program cannot have a section at address 0: add the feature non-zero-vma, or compile a kernel with -ffreestanding"
+#endif
+
+#if defined(PERCPU_ARM_EL2) && !defined(PERCPU_ARCH_AARCH64)
+#error "percpu: arm-el2 chooses TPIDR_EL2, a register of AArch64 only: remove the feature"
+#endif
+
+#ifndef PERCPU_BASE_REGISTER
+#if defined(PERCPU_ARCH_X86_64)
+#define PERCPU_BASE_REGISTER gs
+#elif defined(PERCPU_ARCH_AARCH64) && defined(PERCPU_ARM_EL2)
+#define PERCPU_BASE_REGISTER TPIDR_EL2
+#elif defined(PERCPU_ARCH_AARCH64)
+#define PERCPU_BASE_REGISTER TPIDR_EL1
+#elif defined(PERCPU_ARCH_ARM)
+#define PERCPU_BASE_REGISTER TPIDRURO
+#elif defined(PERCPU_ARCH_RISCV)
+#define PERCPU_BASE_REGISTER gp
+#elif defined(PERCPU_ARCH_LOONGARCH64)
+#define PERCPU_BASE_REGISTER r21
+#endif
+#elif defined(PERCPU_ARM_EL2)
+#error "percpu: arm-el2 and base-register both choose the base register: keep one of them"
+#endif
+
+// PERCPU_BASE_REGISTER_IS(tp) in an #if: the preprocessor cannot compare names, but it can paste
+// them into the names of numbers.
+#define PERCPU_DETAIL_REGISTER_gs 1
+#define PERCPU_DETAIL_REGISTER_fs 2
+#define PERCPU_DETAIL_REGISTER_TPIDR_EL0 3
+#define PERCPU_DETAIL_REGISTER_TPIDRRO_EL0 4
+#define PERCPU_DETAIL_REGISTER_TPIDR_EL1 5
+#define PERCPU_DETAIL_REGISTER_TPIDR_EL2 6
+#define PERCPU_DETAIL_REGISTER_x18 7
+#define PERCPU_DETAIL_REGISTER_TPIDRURO 8
+#define PERCPU_DETAIL_REGISTER_TPIDRPRW 9
+#define PERCPU_DETAIL_REGISTER_gp 10
+#define PERCPU_DETAIL_REGISTER_tp 11
+#define PERCPU_DETAIL_REGISTER_r21 12
+#define PERCPU_DETAIL_REGISTER_user 13
+#define PERCPU_DETAIL_PASTE(a, b) PERCPU_DETAIL_PASTE_EXPANDED(a, b)
+#define PERCPU_DETAIL_PASTE_EXPANDED(a, b) a##b
+#define PERCPU_DETAIL_STRING(text) PERCPU_DETAIL_STRING_EXPANDED(text)
+#define PERCPU_DETAIL_STRING_EXPANDED(text) #text
+#define PERCPU_BASE_REGISTER_IS(name) \
+    (PERCPU_DETAIL_PASTE(PERCPU_DETAIL_REGISTER_, PERCPU_BASE_REGISTER) == PERCPU_DETAIL_REGISTER_##name)
+
+namespace percpu {
+
+// How far into the area an access to a variable can reach. A near access has the offset in the
+// immediate of its load or store; a far one costs the instructions that make the offset.
+enum class Reach : uint8_t { far, near };
+
+}  // namespace percpu

@@ -1,0 +1,190 @@
+// Declaring and defining per-CPU variables.
+//
+//   macro                        when do I want it?
+//   PERCPU_DEFINE                a variable, in one source file
+//   PERCPU_DECLARE               the same variable, in a header; whatever family defines it
+//   PERCPU_DEFINE_STATIC         a variable that one source file keeps to itself
+//   PERCPU_DEFINE_NEAR           a hot variable: fewest instructions, but near ones share a few KiB
+//   PERCPU_DECLARE_NEAR          goes with it; a near declaration of a far variable does not link
+//   PERCPU_DEFINE_STATIC_NEAR
+//   PERCPU_DEFINE_ALIGNED        a variable that other CPUs write too: cache lines of its own
+//   PERCPU_DEFINE_PAGE_ALIGNED   a stack, a page table, a page that the MMU protects
+//   PERCPU_DEFINE_READ_MOSTLY    read often, written almost never: away from what is written often
+//   PERCPU_DEFINE_CONSTRUCTED    a type whose constructor must run, or which points at itself
+//
+//   PERCPU_DEFINE(T, name, init...) is for `T name{init...};`. The initializer must be a constant
+//   expression, for the areas are made by copying bytes: a pointer into the object itself would point
+//   into the template afterwards. T need not be copyable; it needs a trivial destructor, for areas
+//   are never destroyed. A T with a comma in it, or an array of functions, wants an alias first.
+//
+//   PERCPU_DEFINE_CONSTRUCTED(T, name, args...) runs T's constructor with the arguments once in each
+//   area, in `init` or `init_in_place`, when all areas are there. Its destructor is never run.
+//
+// They stand at namespace scope, and alone: nothing like `inline`, `template` or `static` goes before
+// them. A per-CPU variable is one place in the template; a template's or an inline variable's storage
+// would be made once for each file that uses it.
+
+#pragma once
+
+#include "variable.hpp"
+
+namespace percpu::detail {
+
+template <class T>
+using Identity = T;
+
+// Lets a function return any T, also an array or a type that can be neither copied nor moved.
+template <class T>
+struct Holder {
+    T value;
+};
+
+// GCC has the newer trait from 14 on, Clang calls the older one deprecated.
+template <class T>
+#if __has_builtin(__is_trivially_destructible)
+inline constexpr bool destroyed_trivially = __is_trivially_destructible(T);
+#else
+inline constexpr bool destroyed_trivially = __has_trivial_destructor(T);
+#endif
+
+template <class T>
+inline constexpr bool is_array = false;
+template <class T, size_t size>
+inline constexpr bool is_array<T[size]> = true;
+
+// The storage of a T in the template. All families have the same type, so that PERCPU_DECLARE need not
+// know which one defines the variable. A constructed T begins as zero bytes.
+template <class T, bool trivially = destroyed_trivially<T>>
+union Storage {
+    unsigned char zero;
+    Holder<T> holder;
+
+    constexpr Storage() noexcept : zero{} {}
+    template <class Make>
+    constexpr explicit Storage(Make make) noexcept : holder(make.template operator()<T>()) {}
+};
+template <class T>
+union Storage<T, false> {
+    unsigned char zero;
+    alignas(T) unsigned char bytes[sizeof(T)];
+
+    constexpr Storage() noexcept : zero{} {}
+};
+
+// Construction at an address, without <new>, whose placement form the standard library also defines.
+struct Place {
+    void* address;
+};
+
+template <class T>
+constexpr bool can_be_percpu() {
+    static_assert(!__is_same(T, const T), "percpu: a per-CPU variable cannot be const: every CPU has its own copy to write");
+    return true;
+}
+
+template <class T>
+constexpr bool can_be_copied_as_bytes() {
+    static_assert(destroyed_trivially<T>,
+                  "percpu: this type has a destructor, but areas are never destroyed: use PERCPU_DEFINE_CONSTRUCTED");
+    return can_be_percpu<T>();
+}
+
+}  // namespace percpu::detail
+
+__attribute__((always_inline)) inline void* operator new(size_t, percpu::detail::Place place) noexcept {
+    return place.address;
+}
+
+#if defined(PERCPU_ALL_NEAR)
+#define PERCPU_DETAIL_FAR ::percpu::Reach::near
+#else
+#define PERCPU_DETAIL_FAR ::percpu::Reach::far
+#endif
+#define PERCPU_DETAIL_NEAR ::percpu::Reach::near
+
+#define PERCPU_DETAIL_HIDDEN __attribute__((visibility("hidden")))
+
+// Makes T{init...}, in a function for its narrowing is then judged with the constants in sight.
+#define PERCPU_DETAIL_MAKE(...)                                                  \
+    []<class PercpuT>() constexpr {                                              \
+        if constexpr (::percpu::detail::is_array<PercpuT>)                       \
+            return ::percpu::detail::Holder<PercpuT>{{__VA_ARGS__}};             \
+        else                                                                     \
+            return ::percpu::detail::Holder<PercpuT>{PercpuT{__VA_ARGS__}};      \
+    }
+
+// Each definition begins with a static_assert, which `inline`, `static` and `template` cannot precede.
+#define PERCPU_DETAIL_DECLARE(T, name, storage, reach)                                            \
+    extern PERCPU_DETAIL_HIDDEN ::percpu::detail::Storage<::percpu::detail::Identity<T>> storage; \
+    PERCPU_DETAIL_HIDDEN void percpu_initialize_##name(void* at) noexcept;                        \
+    extern PERCPU_DETAIL_HIDDEN const                                                             \
+        ::percpu::Variable<::percpu::detail::Identity<T>, &storage, &percpu_initialize_##name, reach> name
+
+#define PERCPU_DETAIL_DEFINE(T, name, storage, reach, section_name, alignment, ...)                       \
+    static_assert(::percpu::detail::can_be_copied_as_bytes<::percpu::detail::Identity<T>>());             \
+    PERCPU_DETAIL_DECLARE(T, name, storage, reach);                                                       \
+    __attribute__((section(section_name), aligned(alignment))) constinit                                  \
+        ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                          \
+            storage{PERCPU_DETAIL_MAKE(__VA_ARGS__)};                                                                 \
+    PERCPU_DETAIL_INITIALIZE(, T, name, __VA_ARGS__)                                                      \
+    constexpr ::percpu::Variable<::percpu::detail::Identity<T>, &storage, &percpu_initialize_##name, reach> name {}
+
+#define PERCPU_DETAIL_DEFINE_STATIC(T, name, storage, reach, section_name, ...)                           \
+    static_assert(::percpu::detail::can_be_copied_as_bytes<::percpu::detail::Identity<T>>());             \
+    __attribute__((section(section_name))) static constinit                                               \
+        ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                          \
+            storage{PERCPU_DETAIL_MAKE(__VA_ARGS__)};                                                                 \
+    PERCPU_DETAIL_INITIALIZE([[maybe_unused]] static, T, name, __VA_ARGS__)                               \
+    [[maybe_unused]] static constexpr                                                                     \
+        ::percpu::Variable<::percpu::detail::Identity<T>, &storage, &percpu_initialize_##name, reach>     \
+            name {}
+
+#define PERCPU_DETAIL_INITIALIZE(linkage, T, name, ...)                                             \
+    linkage __attribute__((cold)) void percpu_initialize_##name(void* at) noexcept {                \
+        ::new (::percpu::detail::Place{at})::percpu::detail::Holder<::percpu::detail::Identity<T>>( \
+            PERCPU_DETAIL_MAKE(__VA_ARGS__).template operator()<::percpu::detail::Identity<T>>());  \
+    }
+
+#define PERCPU_DECLARE(T, name) PERCPU_DETAIL_DECLARE(T, name, percpu_storage_##name, PERCPU_DETAIL_FAR)
+#define PERCPU_DECLARE_NEAR(T, name) PERCPU_DETAIL_DECLARE(T, name, percpu_near_##name, PERCPU_DETAIL_NEAR)
+
+#define PERCPU_DEFINE(T, name, ...)                                                             \
+    PERCPU_DETAIL_DEFINE(T, name, percpu_storage_##name, PERCPU_DETAIL_FAR, ".percpu." #name, 1, \
+                         __VA_ARGS__)
+#define PERCPU_DEFINE_NEAR(T, name, ...)                                                             \
+    PERCPU_DETAIL_DEFINE(T, name, percpu_near_##name, PERCPU_DETAIL_NEAR, ".percpu..near." #name, 1, \
+                         __VA_ARGS__)
+#define PERCPU_DEFINE_ALIGNED(T, name, ...)                                                             \
+    PERCPU_DETAIL_DEFINE(T, name, percpu_storage_##name, PERCPU_DETAIL_FAR, ".percpu..aligned." #name,  \
+                         PERCPU_CACHE_LINE, __VA_ARGS__)
+#define PERCPU_DEFINE_PAGE_ALIGNED(T, name, ...)                                                             \
+    PERCPU_DETAIL_DEFINE(T, name, percpu_storage_##name, PERCPU_DETAIL_FAR, ".percpu..page_aligned." #name,  \
+                         4096, __VA_ARGS__)
+#define PERCPU_DEFINE_READ_MOSTLY(T, name, ...)                                                             \
+    PERCPU_DETAIL_DEFINE(T, name, percpu_storage_##name, PERCPU_DETAIL_FAR, ".percpu..read_mostly." #name,  \
+                         1, __VA_ARGS__)
+
+#define PERCPU_DEFINE_STATIC(T, name, ...)                                                            \
+    PERCPU_DETAIL_DEFINE_STATIC(T, name, percpu_storage_##name, PERCPU_DETAIL_FAR, ".percpu." #name, \
+                                __VA_ARGS__)
+#define PERCPU_DEFINE_STATIC_NEAR(T, name, ...)                                                            \
+    PERCPU_DETAIL_DEFINE_STATIC(T, name, percpu_near_##name, PERCPU_DETAIL_NEAR, ".percpu..near." #name, \
+                                __VA_ARGS__)
+
+// The table entry is a function, which finds the variable in the area by its offset: a storage address
+// in the table would be one that a PIE has to relocate.
+#define PERCPU_DEFINE_CONSTRUCTED(T, name, ...)                                                      \
+    static_assert(::percpu::detail::can_be_percpu<::percpu::detail::Identity<T>>());                 \
+    PERCPU_DECLARE(T, name);                                                                         \
+    __attribute__((section(".percpu." #name))) constinit                                             \
+        ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                     \
+            percpu_storage_##name{};                                                          \
+    PERCPU_DETAIL_INITIALIZE(, T, name, __VA_ARGS__)                                                 \
+    static void percpu_construct_##name(uintptr_t area) noexcept {                                   \
+        percpu_initialize_##name(reinterpret_cast<void*>(area + name.offset()));                     \
+    }                                                                                                \
+    __attribute__((section("percpu_constructors"), used)) static void (*const percpu_constructor_##name)( \
+        uintptr_t) = percpu_construct_##name;                                                        \
+    constexpr ::percpu::Variable<::percpu::detail::Identity<T>, &percpu_storage_##name,              \
+                                 &percpu_initialize_##name, PERCPU_DETAIL_FAR>                       \
+        name {}

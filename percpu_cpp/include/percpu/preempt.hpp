@@ -1,0 +1,63 @@
+// Holding the CPU against preemption while per-CPU data is in use.
+//
+// With the feature `preempt`, the accessors whose work takes more than one instruction hold the CPU
+// by a PreemptGuard; those that end in one instruction need none and take none. The kernel gives the
+// two hooks, as functions with C linkage
+//
+//     extern "C" void percpu_preempt_disable() noexcept;
+//     extern "C" void percpu_preempt_enable() noexcept;
+//
+// or inline, in a header of its own that the build names: -DPERCPU_PREEMPT_HEADER='"sched/hold.h"'.
+// Calls nest, as in every kernel: each disable is followed by one enable on the same CPU, and the
+// thread may be preempted again when the counts meet. A hook must not use a guarded accessor itself;
+// a kernel that keeps its count in a per-CPU variable changes it by `add_current_raw`.
+
+#pragma once
+
+#include "config.hpp"
+
+#if defined(PERCPU_PREEMPT)
+#if defined(PERCPU_PREEMPT_HEADER)
+#include PERCPU_PREEMPT_HEADER
+#else
+extern "C" void percpu_preempt_disable() noexcept;
+extern "C" void percpu_preempt_enable() noexcept;
+#endif
+#endif
+
+namespace percpu {
+
+// Keeps the running thread on its CPU from construction to destruction. Without the feature
+// `preempt` it is empty: a kernel that does not preempt kernel code has nothing to hold.
+class [[nodiscard]] PreemptGuard {
+public:
+#if defined(PERCPU_PREEMPT)
+    PreemptGuard() noexcept { percpu_preempt_disable(); }
+    ~PreemptGuard() noexcept { percpu_preempt_enable(); }
+#else
+    PreemptGuard() noexcept {}
+#endif
+    PreemptGuard(const PreemptGuard&) = delete;
+    PreemptGuard& operator=(const PreemptGuard&) = delete;
+};
+
+namespace detail {
+
+// Stands where a guard would, around work that is one step anyway. The constructor keeps compilers
+// from calling it an unused variable.
+struct NoGuard {
+    NoGuard() noexcept {}
+};
+
+template <bool one_step>
+struct GuardUnless {
+    using type = PreemptGuard;
+};
+template <>
+struct GuardUnless<true> {
+    using type = NoGuard;
+};
+
+}  // namespace detail
+
+}  // namespace percpu
