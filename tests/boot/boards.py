@@ -1,0 +1,71 @@
+"""What building for a board and running it takes. One row a board."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLANG = "clang++-19"
+LLD_FOLDER = "/usr/lib/llvm-19/bin"  # GCC looks for the name ld.lld, which Debian's lld-19 has only there
+
+KERNEL_FLAGS = (
+    "-std=c++20",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-ffreestanding",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-nostdinc++",
+    "-fno-pic",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-threadsafe-statics",
+)
+LINK_FLAGS = ("-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections")
+
+
+@dataclass(frozen=True)
+class Board:
+    """A machine of QEMU, and how kernels for it are compiled."""
+
+    arch: str
+    triplet: str
+    machine_flags: tuple[str, ...]
+    qemu: tuple[str, ...]
+    pass_status: int
+    max_cpus: int = 64
+
+    def compiler(self, name: str) -> list[str]:
+        """The command of the C++ compiler `name`, which compiles, assembles and links."""
+        return [CLANG, f"--target={self.triplet}"] if name == "clang" else [f"{self.triplet}-g++"]
+
+    def link_flags(self, linker: str) -> list[str]:
+        """The flags that choose `linker`, and those of every kernel."""
+        choice = {"ld": ["-fuse-ld=bfd"], "lld": [f"-B{LLD_FOLDER}", "-fuse-ld=lld"]}[linker]
+        return [*choice, *LINK_FLAGS]
+
+    def compile_flags(self) -> list[str]:
+        """The flags that every source of a kernel is compiled with."""
+        return [*KERNEL_FLAGS, "-ffunction-sections", "-fdata-sections", *self.machine_flags]
+
+    def qemu_command(self, kernel: str, cpus: int) -> list[str]:
+        """The command that boots `kernel`, with the serial console on its standard output."""
+        common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-m", "128M")
+        return [*self.qemu, *common, "-smp", str(cpus), "-kernel", kernel]
+
+
+BOARDS = {
+    board.arch: board
+    for board in (
+        Board(
+            arch="x86_64",
+            triplet="x86_64-linux-gnu",
+            machine_flags=("-mcmodel=kernel", "-mno-red-zone", "-mgeneral-regs-only"),
+            qemu=(
+                *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max"),
+                *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
+            ),
+            pass_status=33,  # board.cpp writes 0x10; QEMU exits with twice that plus 1
+        ),
+    )
+}

@@ -1,0 +1,64 @@
+// Printing, for every board: print("cpu ", cpu, " at ", hex(address), "\n").
+#pragma once
+
+#include "board.hpp"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct Hex {
+    uintptr_t value;
+};
+
+// 0x and hexadecimal digits.
+constexpr Hex hex(uintptr_t value) { return {value}; }
+
+template <typename T>
+struct Column {
+    T value;
+    unsigned width;
+};
+
+// Right-aligned in `width` characters.
+template <typename T>
+constexpr Column<T> column(T value, unsigned width) {
+    return {value, width};
+}
+
+void put_text(const char* text, unsigned width = 0);
+void put_number(uintptr_t value, unsigned base, unsigned width = 0);
+
+inline void put_one(const char* text, unsigned width = 0) { put_text(text, width); }
+inline void put_one(bool value, unsigned width = 0) { put_text(value ? "true" : "false", width); }
+inline void put_one(Hex value) {
+    put_text("0x");
+    put_number(value.value, 16);
+}
+
+template <typename T>
+    requires(T(-1) > T(0))
+void put_one(T value, unsigned width = 0) {
+    put_number(value, 10, width);
+}
+
+template <typename T>
+void put_one(const Column<T>& column) {
+    put_one(column.value, column.width);
+}
+
+// For a CPU that may have been stopped in the middle of a print.
+template <typename... Args>
+void print_unlocked(const Args&... args) {
+    (put_one(args), ...);
+}
+
+void lock_console();
+void unlock_console();
+
+// What one call prints stays together, whichever CPUs print at the same time.
+template <typename... Args>
+void print(const Args&... args) {
+    lock_console();
+    print_unlocked(args...);
+    unlock_console();
+}

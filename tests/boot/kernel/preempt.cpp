@@ -1,0 +1,16 @@
+#include "preempt.hpp"
+
+PERCPU_DEFINE(size_t, preempt_depth, 0);
+PERCPU_DEFINE(size_t, preempt_holds, 0);
+
+#ifdef PERCPU_PREEMPT
+
+// Raw, because an accessor that holds the CPU would call these hooks again.
+extern "C" void percpu_preempt_disable() noexcept {
+    preempt_depth.add_current_raw(1);
+    preempt_holds.add_current_raw(1);
+}
+
+extern "C" void percpu_preempt_enable() noexcept { preempt_depth.sub_current_raw(1); }
+
+#endif

@@ -1,0 +1,94 @@
+"""The builds of the demonstration kernel that are tested: one declared table.
+
+SConstruct, the tests, tools/demo and the README's table all read it. A row that is `default` is built
+and booted by plain `tools/test`; all rows are by `tools/test --matrix`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+ARCHITECTURES = ("x86_64",)
+COMPILERS = ("gcc", "clang")
+LINKERS = ("ld", "lld")
+OPTIMIZATIONS = ("-O0", "-O2", "-O2 -flto")
+INITIALIZATIONS = ("in-place", "dynamic")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build the kernels."""
+
+    arch: str
+    compiler: str = "gcc"
+    linker: str = "ld"
+    opt: str = "-O2"
+    features: tuple[str, ...] = ()
+    init: str = "in-place"
+    cxxflags: tuple[str, ...] = ()
+    cpus: int = 4
+    default: bool = field(default=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The name of its build folder. `cpus` is not in it: changing CPU_NUM only links again."""
+        opt = "".join(self.opt.split()).lstrip("-")
+        cxxflags = (flag.lstrip("-") for flag in self.cxxflags)
+        return "-".join((self.arch, self.compiler, self.linker, opt, self.init, *self.features, *cxxflags))
+
+
+# Each layout with each kind of scheduler. sp-naive has no areas, so neither layouts nor ways to make them.
+_FEATURES = ((), ("non-zero-vma",), ("preempt",), ("non-zero-vma", "preempt"))
+
+# Link-time optimization reads the compiler's own format: each compiler with the linker that knows it.
+_LTO = (("gcc", "ld"), ("clang", "lld"))
+
+_DEFAULT = frozenset(
+    {
+        Variant("x86_64", "gcc", "ld", init="in-place"),
+        Variant("x86_64", "gcc", "ld", init="dynamic", features=("non-zero-vma",)),
+        Variant("x86_64", "gcc", "ld", init="dynamic", features=("preempt",)),
+        Variant("x86_64", "gcc", "ld", features=("sp-naive",)),
+        Variant("x86_64", "gcc", "lld", init="dynamic"),
+        Variant("x86_64", "clang", "ld", features=("non-zero-vma", "preempt")),
+        Variant("x86_64", "clang", "lld", init="in-place"),
+        Variant("x86_64", "clang", "lld", init="dynamic", features=("non-zero-vma",)),
+        Variant("x86_64", "gcc", "ld", cxxflags=("-mfsgsbase",)),
+    }
+)
+
+
+def _rows() -> list[Variant]:
+    rows: list[Variant] = []
+    for arch, compiler, linker in itertools.product(ARCHITECTURES, COMPILERS, LINKERS):
+        for init, features in itertools.product(INITIALIZATIONS, _FEATURES):
+            rows.append(Variant(arch, compiler, linker, init=init, features=features))
+        rows.append(Variant(arch, compiler, linker, features=("sp-naive",)))
+        rows.append(Variant(arch, compiler, linker, features=("preempt", "sp-naive")))
+        for layout in ((), ("non-zero-vma",)):
+            rows.append(Variant(arch, compiler, linker, opt="-O0", features=layout))
+            if (compiler, linker) in _LTO:
+                rows.append(Variant(arch, compiler, linker, opt="-O2 -flto", features=layout))
+        rows.append(Variant(arch, compiler, linker, cxxflags=("-mfsgsbase",)))
+    return rows
+
+
+def _mark(row: Variant) -> Variant:
+    return Variant(**{**vars(row), "default": row in _DEFAULT})
+
+
+MATRIX = tuple(_mark(row) for row in _rows())
+
+
+def select(names: str) -> list[Variant]:
+    """The rows that `names` means: "default", "all", or names of rows, separated by commas."""
+    if names == "all":
+        return list(MATRIX)
+    if names == "default":
+        return [row for row in MATRIX if row.default]
+    by_name = {row.name: row for row in MATRIX}
+    unknown = [name for name in names.split(",") if name not in by_name]
+    if unknown:
+        raise ValueError(f"no variant is named {unknown[0]!r}; the names are in tests/matrix.py: {', '.join(by_name)}")
+    return [by_name[name] for name in names.split(",")]
