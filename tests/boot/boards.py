@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 
 CLANG = "clang++-19"
@@ -21,6 +22,10 @@ KERNEL_FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-fno-threadsafe-statics",
 )
+# What the tests need beyond the boards' own packages: the other compiler and linker, and a compiler for
+# the machine itself.
+TEST_PACKAGES = ("clang-19", "g++", "lld-19")
+
 LINK_FLAGS = ("-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections")
 
 
@@ -32,8 +37,16 @@ class Board:
     triplet: str
     machine_flags: tuple[str, ...]
     qemu: tuple[str, ...]
+    qemu_package: str
     pass_status: int
     max_cpus: int = 64
+
+    @property
+    def packages(self) -> list[str]:
+        """The Debian packages with which GCC and GNU ld build for the board and QEMU boots it."""
+        native = self.triplet.startswith(f"{platform.machine()}-")
+        cross = "" if native else "-" + self.triplet.replace("_", "-")
+        return [f"g++{cross}", self.qemu_package]
 
     def compiler(self, name: str) -> list[str]:
         """The command of the C++ compiler `name`, which compiles, assembles and links."""
@@ -65,7 +78,13 @@ BOARDS = {
                 *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max"),
                 *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
             ),
+            qemu_package="qemu-system-x86",
             pass_status=33,  # board.cpp writes 0x10; QEMU exits with twice that plus 1
         ),
     )
 }
+
+
+if __name__ == "__main__":
+    # For tools/test: the Debian packages that the tests need.
+    print(*sorted({*TEST_PACKAGES, *(package for board in BOARDS.values() for package in board.packages)}))

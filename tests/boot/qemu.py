@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from boards import Board
+from boot.boards import Board
 
 
 class QemuError(Exception):
@@ -42,11 +42,16 @@ def boot(board: Board, kernel: Path, cpus: int, timeout: float = 60) -> Boot:
     try:
         # Standard input stays closed: QEMU would change the terminal's mode and eat what is typed.
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
         )
         printed, problem = done.stdout, _problem(board, done.returncode, _text(done.stdout))
     except FileNotFoundError:
-        raise QemuError(f"{command[0]} is not installed; tools/demo installs it, or: apt-get install qemu-system") from None
+        raise QemuError(f"{command[0]} is not installed: apt-get install {board.qemu_package}, or run tools/demo") from None
     except subprocess.TimeoutExpired as expired:
         printed, problem = expired.stdout or b"", f"it did not end within {timeout:g} s"
     return Boot(_text(printed), time.monotonic() - begin, problem)
