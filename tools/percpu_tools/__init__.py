@@ -1,0 +1,66 @@
+"""Per-CPU data for C++ kernels: what the commands do, from Python.
+
+    import percpu_tools
+    report = percpu_tools.check("kernel.elf")     # .findings, .layout.variables, .ok
+    text = percpu_tools.render_fragment(cpu_num=8, arch="riscv64", features=["preempt"], linker="lld")
+
+The names in `__all__` are the public interface; everything else may change.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from percpu_tools.version import __version__
+
+if TYPE_CHECKING:
+    from percpu_tools.check import Report, check
+    from percpu_tools.errors import PercpuError
+    from percpu_tools.findings import Finding
+    from percpu_tools.ldscript import render_fragment, render_template
+    from percpu_tools.paths import includes, ldscripts, sources, toolpath
+    from percpu_tools.userscript import find_anchor
+
+__all__ = [
+    "Finding",
+    "PercpuError",
+    "Report",
+    "__version__",
+    "check",
+    "find_anchor",
+    "includes",
+    "ldscripts",
+    "render_fragment",
+    "render_template",
+    "sources",
+    "toolpath",
+]
+
+# Where each public name lives. They are imported on first use, because Jinja2 and pyelftools
+# take longer to import than most commands take to run, and no command needs both.
+_HOMES = {
+    "Finding": "findings",
+    "PercpuError": "errors",
+    "Report": "check",
+    "check": "check",
+    "find_anchor": "userscript",
+    "includes": "paths",
+    "ldscripts": "paths",
+    "render_fragment": "ldscript",
+    "render_template": "ldscript",
+    "sources": "paths",
+    "toolpath": "paths",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'percpu_tools' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"percpu_tools.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

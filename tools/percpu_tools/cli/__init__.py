@@ -1,0 +1,1 @@
+"""The command lines: each module parses options, calls the library and prints."""

@@ -1,0 +1,165 @@
+"""Rendering the linker-script fragment, and whole scripts around it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from percpu_tools import targets
+from percpu_tools.errors import PercpuError
+from percpu_tools.paths import ldscripts
+from percpu_tools.version import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FRAGMENT = "percpu.ld.j2"
+LINKERS = ("ld", "lld")
+MODES = ("insert", "include")
+
+# Where kernels note the bounds of what they clear at boot: (start, end). The second is the linkers' own.
+BSS_BOUNDS = (
+    ("__bss_start", "__bss_end"),
+    ("__bss_start", "_end"),
+    ("_sbss", "_ebss"),
+    ("_bss_start", "_bss_end"),
+)
+
+_SECTION_NAME = re.compile(r"[A-Za-z0-9_.$-]+")
+
+
+def render_fragment(
+    cpu_num: int | str,
+    arch: str,
+    features: str | Iterable[str] = (),
+    linker: str = "ld",
+    mode: str = "insert",
+    load_offset: str | int | None = None,
+    cache_line: int | str | None = None,
+    insert_after: str = ".data",
+    templates: str | os.PathLike[str] | None = None,
+) -> str:
+    """The text of `percpu.ld`.
+
+    `mode` is `insert` (given to the linker beside the user's script) or `include` (named inside SECTIONS
+    of it). `load_offset` is the expression VMA - LMA of the user's script where its sections carry
+    AT(...). `insert_after` is the output section to follow, as `userscript.find_anchor` says. `templates` is a
+    folder of the user's, whose percpu.ld.j2 is taken in place of ours.
+    """
+    context = _context(cpu_num, arch, features, linker, mode, load_offset, cache_line, insert_after)
+    return _render(FRAGMENT, context, templates)
+
+
+def render_template(
+    path: str | os.PathLike[str],
+    cpu_num: int | str,
+    arch: str,
+    features: str | Iterable[str] = (),
+    linker: str = "ld",
+    load_offset: str | int | None = None,
+    cache_line: int | str | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> str:
+    """A whole linker script from the template at `path`, which may say `{% include "percpu.ld.j2" %}`.
+
+    The template sees the fragment's variables, and those of `variables` beside them.
+    """
+    context = _context(cpu_num, arch, features, linker, "include", load_offset, cache_line, ".data")
+    clash = sorted(set(context) & set(variables or {}))
+    if clash:
+        raise PercpuError(f"template variable {clash[0]!r} is percpu's own", fix="give yours another name")
+    place = Path(path)
+    return _render(place.name, {**context, **(variables or {})}, place.parent)
+
+
+def _context(
+    cpu_num: int | str,
+    arch: str,
+    features: str | Iterable[str],
+    linker: str,
+    mode: str,
+    load_offset: str | int | None,
+    cache_line: int | str | None,
+    insert_after: str,
+) -> dict[str, Any]:
+    """The variables of the templates."""
+    machine = targets.target(arch)
+    chosen = targets.parse_features(features, arch)
+    if linker not in LINKERS:
+        raise PercpuError(f"linker is {linker!r}: expected one of {', '.join(LINKERS)}")
+    if mode not in MODES:
+        raise PercpuError(f"mode is {mode!r}: expected one of {', '.join(MODES)}")
+    if not _SECTION_NAME.fullmatch(insert_after):
+        raise PercpuError(f"the section to insert after is {insert_after!r}: expected a name like .data")
+    return {
+        "version": __version__,
+        "arch": arch,
+        "elf_class": machine.elf_class,
+        "cpu_num": targets.parse_cpu_num(cpu_num),
+        "features": chosen.words,
+        "layout": chosen.layout,
+        "linker": linker,
+        "mode": mode,
+        "insert_after": insert_after,
+        "load_offset": _load_offset(load_offset),
+        "cache_line": targets.parse_cache_line(cache_line, arch),
+        "near_reach": machine.near_reach,
+        "bss_bounds": BSS_BOUNDS,
+    }
+
+
+def _load_offset(value: str | int | None) -> str | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return hex(value)
+    # It becomes part of AT(...): anything that ends the expression there would be a line of its own.
+    if not isinstance(value, str) or not value.strip() or re.search(r"""[;{}"'\\\n]|/\*|\*/""", value):
+        raise PercpuError(
+            f"the load offset is {value!r}: expected an expression of the linker script",
+            fix="for instance 0xffffffff80000000, or the name of a symbol of yours",
+        )
+    if not _balanced(value):
+        raise PercpuError(f"the load offset is {value!r}: its parentheses do not match")
+    return value.strip()
+
+
+def _balanced(expression: str) -> bool:
+    depth = 0
+    for character in expression:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _render(name: str, context: Mapping[str, Any], folder: str | os.PathLike[str] | None) -> str:
+    import jinja2
+
+    try:
+        text = _environment(folder).get_template(name).render(context)
+    except jinja2.TemplateNotFound as error:
+        raise PercpuError(f"linker-script template {error.name!r} is not found in {folder or ldscripts()}") from error
+    except jinja2.TemplateSyntaxError as error:
+        raise PercpuError(f"{error.filename or name}:{error.lineno}: {error.message}") from error
+    except jinja2.TemplateError as error:
+        raise PercpuError(f"linker-script template {name}: {error}") from error
+    return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
+
+
+def _environment(folder: str | os.PathLike[str] | None) -> Environment:
+    import jinja2
+
+    ours = jinja2.FileSystemLoader(ldscripts())
+    loaders: list[jinja2.BaseLoader] = [ours, jinja2.PrefixLoader({"percpu": ours})]
+    if folder is not None:
+        loaders.insert(0, jinja2.FileSystemLoader(folder))
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,89 @@
+"""What a link command says: who is called, with which linker scripts and which folders to look in.
+
+A kernel is linked either through a compiler (``g++ -Wl,-T,kernel.ld``) or by the linker itself
+(``ld -T kernel.ld``). Both spell the same requests differently; here they are read as one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_LINKER_NAME = re.compile(r"(?:^|-)ld(?:\.(?:bfd|lld|gold|mold))?(?:-[0-9.]+)?$")
+
+# Options of ld that begin with T and place a section rather than name a script.
+_SECTION_ADDRESS = re.compile(r"-T(?:text|data|bss|ldata|rodata)")
+
+# Options of a compiler whose value is the next word, where that value could look like an option of ld.
+_VALUE_FOLLOWS = frozenset(("-o", "-x", "-e", "-u", "-z", "-Xassembler", "-Xpreprocessor", "-Xclang"))
+
+
+@dataclass(frozen=True)
+class LinkCommand:
+    """A link command: the program with its launchers (``ccache g++``), and the words that follow."""
+
+    program: tuple[str, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def is_linker(self) -> bool:
+        """Whether the program is a linker itself, rather than a compiler that calls one."""
+        return bool(self.program) and _LINKER_NAME.search(os.path.basename(self.program[-1])) is not None
+
+    @property
+    def scripts(self) -> list[str]:
+        """The linker scripts, in the order in which the linker reads them."""
+        return _values(self._words_of_linker(), ("-T",), ("--script=", "-script="), ("--script", "-script"))
+
+    @property
+    def search_folders(self) -> list[str]:
+        """The folders where the linker looks for scripts that are not where their name says."""
+        return _values(self._words_of_linker(), ("-L",), ("--library-path=",), ("--library-path",))
+
+    def _words_of_linker(self) -> list[str]:
+        if self.is_linker:
+            return list(self.flags)
+        direct: list[str] = []
+        through: list[str] = []
+        words = iter(self.flags)
+        for word in words:
+            if word.startswith("-Wl,"):
+                through.extend(word[len("-Wl,"):].split(","))
+            elif word == "-Xlinker":
+                through.extend(_next(words))
+            elif through and through[-1] in ("-T", "--script", "-script"):
+                # `-Wl,-T kernel.ld`: the name comes as an input file, right behind the option.
+                through.append(word)
+            elif word in _VALUE_FOLLOWS:
+                _next(words)
+            else:
+                direct.append(word)
+        # Compilers hand their own -T to the linker behind everything else.
+        return through + direct
+
+
+def parse(words: Sequence[str]) -> LinkCommand:
+    """The link command that `words` are."""
+    first_flag = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    program = words[:max(first_flag, 1)]
+    return LinkCommand(tuple(program), tuple(words[len(program):]))
+
+
+def _next(words: Iterable[str]) -> list[str]:
+    return [value for value in [next(iter(words), None)] if value is not None]
+
+
+def _values(words: Iterable[str], glued: tuple[str, ...], equated: tuple[str, ...], apart: tuple[str, ...]) -> list[str]:
+    """The values of one option in its three spellings: ``-Tx``, ``--script=x``, and ``-T x`` or ``--script x``."""
+    found: list[str] = []
+    pending = iter(words)
+    for word in pending:
+        if word in apart or word in glued:
+            found.extend(_next(pending))
+        elif word.startswith(equated):
+            found.append(word.split("=", 1)[1])
+        elif word.startswith(glued) and not _SECTION_ADDRESS.match(word):
+            found.append(word[2:].strip())
+    return found

@@ -1,0 +1,56 @@
+"""The files that a linker script is made of: itself and those that it names by INCLUDE."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from percpu_tools.errors import PercpuError
+
+_INCLUDE = re.compile(r"""/\*.*?\*/|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"]+))\s*;?""", re.DOTALL)
+
+
+@dataclass
+class ScriptText:
+    """A script with the text of its INCLUDEs in their places, and the files that were read for it."""
+
+    text: str
+    files: list[Path] = field(default_factory=list)
+
+
+def read_script(path: str | os.PathLike[str], folders: Iterable[str | os.PathLike[str]] = ()) -> ScriptText:
+    """Read the script at `path`; INCLUDEs are looked for where linkers do: here, then in `folders` (-L).
+
+    An INCLUDE of what is not there (yet) stays as it is: it may be the fragment itself.
+    """
+    return _read(Path(path), [Path(), *map(Path, folders)], ())
+
+
+def included_names(text: str) -> list[str]:
+    """The names that a script's text INCLUDEs, in order."""
+    return [quoted or bare for quoted, bare in _INCLUDE.findall(text) if quoted or bare]
+
+
+def _read(path: Path, folders: list[Path], outer: tuple[Path, ...]) -> ScriptText:
+    if path in outer:
+        raise PercpuError(f"{path} includes itself, through {' and '.join(map(str, outer))}")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise PercpuError(f"{path}: cannot be read: {error.strerror}") from error
+    result = ScriptText("", [path])
+
+    def with_contents(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        found = name and next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if not found:
+            return match[0]
+        inner = _read(found, folders, (*outer, path))
+        result.files.extend(inner.files)
+        return inner.text
+
+    result.text = _INCLUDE.sub(with_contents, text)
+    return result

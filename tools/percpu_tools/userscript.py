@@ -1,0 +1,224 @@
+"""Reading a user's linker script far enough to say where the per-CPU sections belong in it.
+
+They belong behind the last output section before .bss. Earlier, and GNU ld writes the zero-fill areas
+to the file, because data follows them in the same segment; later, and the template lies in what the
+kernel clears at boot, or behind the symbol that ends the kernel.
+
+GNU ld has one surprise (2.40, insert_os_after): INSERT AFTER puts the statements not right behind the
+section, but in front of the next output section or of the next assignment to `.`. A line
+`__bss_start = .;` between the two is overtaken, and the template is cleared with .bss. A `. = .;` or
+`. = ALIGN(...);` before such a line holds it; the linkers' default scripts have one there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from percpu_tools.errors import PercpuError
+
+# The anchor on top of a linker's default script, GNU ld's and lld's alike.
+DEFAULT_ANCHOR = ".data"
+
+_TOKEN = re.compile(
+    r"""
+      /\*.*?\*/                     # comment
+    | /\*.*\Z                       # comment that nobody closed
+    | "[^"]*"                       # quoted name
+    | (?:<<|>>|[-+*/&|^])?=(?!=)    # assignment
+    | [{}();:,<>?!&|=]              # punctuation
+    | [^\s{}();:,<>?!&|="]+         # word
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_ASSIGNMENT = re.compile(r"(?:<<|>>|[-+*/&|^])?=")
+# Functions that stand as statements of their own, with their parentheses.
+_CALLS = {"PROVIDE", "PROVIDE_HIDDEN", "HIDDEN", "ASSERT", "ENTRY", "EXTERN", "CREATE_OBJECT_SYMBOLS", "CONSTRUCTORS"}
+_BSS_NAME = re.compile(r"\.?s?bss(?![a-z])", re.IGNORECASE)
+# What linkers and debuggers keep at the end of a script; it takes no memory.
+_NOT_LOADED = re.compile(r"/DISCARD/|\.(comment|debug|stab|line|symtab|strtab|shstrtab|note\.GNU|gnu\.attributes|riscv\.attr|ARM\.attr)")
+
+
+@dataclass
+class _OutputSection:
+    name: str
+    body: list[str]
+    # What is assigned before it and after the section in front: target and whether it speaks of `.`.
+    assigned_before: list[tuple[str, bool]] = field(default_factory=list)
+
+    @property
+    def is_bss(self) -> bool:
+        if _BSS_NAME.match(self.name):
+            return True
+        inputs = [word for word in self.body if word.startswith(".") and len(word) > 1]
+        return bool(inputs) and all(_BSS_NAME.match(word) for word in inputs)
+
+    @property
+    def is_loaded(self) -> bool:
+        return not _NOT_LOADED.match(self.name)
+
+
+def find_anchor(
+    script: str | None,
+    linker: str = "ld",
+    layout: str = "zero-vma",
+    path: str = "the linker script",
+) -> str:
+    """The output section to insert the fragment after, in a user's script given as text (`None`: no script).
+
+    `layout` is `zero-vma`, `in-image` or `none`; `path` is what messages call the script.
+    """
+    if script is None:
+        return DEFAULT_ANCHOR
+    tokens = _tokens(script)
+    sections, trailing = _output_sections(tokens, path)
+    if not sections and "INSERT" in tokens:
+        return DEFAULT_ANCHOR
+    loaded = [section for section in sections if section.is_loaded]
+    if not loaded:
+        why = "has no output section" if "SECTIONS" in tokens else "has no SECTIONS"
+        raise PercpuError(
+            f"{path} {why}, so there is no place to insert the per-CPU sections",
+            fix=("name the script that has SECTIONS", "use the mode include and write INCLUDE percpu.ld where they belong"),
+        )
+    for section in loaded:
+        if section.name in (".percpu", ".percpu_areas", ".percpu_table"):
+            raise PercpuError(
+                f"{path} has an output section {section.name} already, and the fragment would bring a second one",
+                fix="remove it from the script; the fragment places .percpu and .percpu.* too",
+            )
+    if layout == "zero-vma" and "PHDRS" in tokens:
+        raise PercpuError(
+            f"{path} has PHDRS: the zero-VMA template would share a segment with what stands before it",
+            fix=("use the feature non-zero-vma", "remove PHDRS; the linkers make the segments then"),
+        )
+    first_bss = next((index for index, section in enumerate(loaded) if section.is_bss), len(loaded))
+    if first_bss == 0:
+        raise PercpuError(
+            f"{path} has {loaded[0].name} as its first output section, so there is none to insert the per-CPU sections after",
+            fix="place .data before it, or use the mode include and write INCLUDE percpu.ld before it",
+        )
+    anchor = loaded[first_bss - 1].name
+    between = loaded[first_bss].assigned_before if first_bss < len(loaded) else trailing
+    if linker == "ld":
+        _refuse_overtaken(between, anchor, path, has_bss=first_bss < len(loaded))
+    return anchor
+
+
+def _refuse_overtaken(between: list[tuple[str, bool]], anchor: str, path: str, has_bss: bool) -> None:
+    """Refuse a script where GNU ld would insert behind a symbol that must stand after the areas."""
+    for name, speaks_of_dot in between:
+        if name == ".":
+            return
+        # `_edata = .;` may be overtaken: that the areas are not part of it is right. The start of .bss may
+        # not; nor, where there is no .bss, the end of the kernel.
+        matters = re.search(r"bss|zero|clear", name, re.IGNORECASE) if has_bss else re.search(r"end$", name.strip("_"))
+        if speaks_of_dot and matters:
+            raise PercpuError(
+                f"{path} assigns {name} right after {anchor}: GNU ld inserts the per-CPU sections behind that line, "
+                + ("where they are cleared with .bss" if has_bss else "where the kernel takes the memory for free"),
+                fix=(
+                    f"write `. = .;` before `{name} = ...`",
+                    "use the mode include and write INCLUDE percpu.ld before it",
+                ),
+            )
+
+
+def _tokens(script: str) -> list[str]:
+    return [token for token in _TOKEN.findall(script) if not token.startswith("/*")]
+
+
+def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection], list[tuple[str, bool]]]:
+    """The output sections of all SECTIONS blocks in order, and the assignments after the last one."""
+    sections: list[_OutputSection] = []
+    assigned: list[tuple[str, bool]] = []
+    reader = _Reader(tokens, path)
+    while (token := reader.take()) is not None:
+        if token == "SECTIONS" and reader.peek() == "{":
+            reader.take()
+            for statement in reader.statements():
+                if isinstance(statement, _OutputSection):
+                    statement.assigned_before = assigned
+                    assigned = []
+                    sections.append(statement)
+                else:
+                    assigned.append(statement)
+        elif token == "{":
+            reader.skip_to_close("{", "}")
+    return sections, assigned
+
+
+class _Reader:
+    """A cursor over the tokens of a script."""
+
+    def __init__(self, tokens: list[str], path: str) -> None:
+        self._tokens = tokens
+        self._path = path
+        self._next = 0
+
+    def peek(self) -> str | None:
+        return self._tokens[self._next] if self._next < len(self._tokens) else None
+
+    def take(self) -> str | None:
+        token = self.peek()
+        self._next += token is not None
+        return token
+
+    def skip_to_close(self, opening: str, closing: str) -> list[str]:
+        """The tokens up to the bracket that closes the one just taken."""
+        start = self._next
+        depth = 1
+        while depth:
+            token = self.take()
+            if token is None:
+                raise PercpuError(f"{self._path}: a {opening!r} is never closed")
+            depth += {opening: 1, closing: -1}.get(token, 0)
+        return self._tokens[start : self._next - 1]
+
+    def statements(self) -> Iterator[_OutputSection | tuple[str, bool]]:
+        """The statements of a SECTIONS block, whose `{` was taken, up to its `}`."""
+        while (token := self.take()) != "}":
+            if token is None:
+                raise PercpuError(f"{self._path}: the '{{' of SECTIONS is never closed")
+            if token in (";", ","):
+                continue
+            if token == "INCLUDE":
+                self.take()
+            elif token in _CALLS and self.peek() == "(":
+                self.take()
+                inside = self.skip_to_close("(", ")")
+                if token in ("PROVIDE", "PROVIDE_HIDDEN", "HIDDEN") and inside:
+                    yield inside[0], "." in inside[1:]
+            elif self.peek() is not None and _ASSIGNMENT.fullmatch(self.peek() or ""):
+                yield token, "." in self._expression()
+            else:
+                body = self._section_body()
+                if body is not None:
+                    yield _OutputSection(token.strip('"'), body)
+
+    def _expression(self) -> list[str]:
+        """The tokens up to the `;`, or up to the end of the block where it is missing."""
+        start = self._next
+        while self.peek() not in (";", "}", None):
+            self.take()
+        return self._tokens[start : self._next]
+
+    def _section_body(self) -> list[str] | None:
+        """What stands in the braces of the statement whose name was taken, with its region and header skipped."""
+        while (token := self.peek()) != "{":
+            if token in ("}", ";", None):
+                return None
+            self.take()
+            if token == "(":
+                self.skip_to_close("(", ")")
+        self.take()
+        body = self.skip_to_close("{", "}")
+        # `>RAM AT>FLASH :text =0x90`: without this, they would read as the name of the next section.
+        while self.peek() in (">", ":", "=", "AT"):
+            token = self.take()
+            if token == "AT" or self.peek() is None:
+                continue
+            if self.take() == "(":
+                self.skip_to_close("(", ")")
+        return body

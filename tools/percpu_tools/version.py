@@ -1,0 +1,3 @@
+"""The version of the whole project, in its one home."""
+
+__version__ = "0.1.0"
