@@ -1,0 +1,136 @@
+"""The builders PercpuFragment, PercpuCheck and PercpuLinkerScript, and the actions behind them."""
+
+import re
+import shlex
+import shutil
+
+import SCons.Node.FS
+import SCons.Scanner
+from percpu_tools import ldscript, linkcommand, paths, scriptfiles, userscript
+from percpu_tools.files import write_atomically
+from SCons.Action import Action
+from SCons.Builder import Builder
+from SCons.PathList import PathList
+from SCons.Util import Proxy
+
+from . import checking, variables
+from .errors import said_plainly
+
+_RENDERING = ["CPU_NUM", "PERCPU_ARCH", "PERCPU_FEATURES", "PERCPU_LINKER", "PERCPU_MODE", "PERCPU_CACHE_LINE",
+              "PERCPU_LOAD_OFFSET", "PERCPU_VERSION"]
+
+_TEMPLATE_NAMES = re.compile(r"""{%[-+]?\s*(?:include|extends|import|from)\s+["']([^"']+)["']""")
+
+
+def generate(env):
+    """Adds the builders, and the construction variables that hold their actions."""
+    if "_PERCPU_CHECK" not in env:
+        env["_PERCPU_CHECK"] = Action(checking.check, _displayed("PERCPU_CHECKCOMSTR", checking.command),
+                                      varlist=["CPU_NUM", "PERCPU_CHECK", "PERCPU_CHECKFLAGS", "PERCPU_VERSION"])
+    env.SetDefault(
+        PERCPU_CHECKCOM=env["_PERCPU_CHECK"],
+        PERCPU_FRAGMENTCOM=Action(_render_fragment, _displayed("PERCPU_FRAGMENTCOMSTR", _fragment_command),
+                                  varlist=_RENDERING),
+        PERCPU_LINKERSCRIPTCOM=Action(_render_script, _displayed("PERCPU_LINKERSCRIPTCOMSTR", _script_command),
+                                      varlist=[*_RENDERING, "PERCPU_TEMPLATE_VARIABLES"]),
+    )
+    env["BUILDERS"]["PercpuFragment"] = _Settled(Builder(
+        action="$PERCPU_FRAGMENTCOM", suffix=".ld", source_scanner=SCons.Scanner.ScannerBase(
+            _scan_script, name="PercpuScript", path_function=script_folders, recursive=True),
+        emitter=_depend_on_template))
+    env["BUILDERS"]["PercpuLinkerScript"] = _Settled(Builder(
+        action="$PERCPU_LINKERSCRIPTCOM", suffix=".ld", src_suffix=".ld.j2", single_source=True,
+        source_scanner=SCons.Scanner.ScannerBase(_scan_template, name="PercpuTemplate", recursive=True)))
+    env["BUILDERS"]["PercpuRuntime"] = Builder(action=Action(_copy, _displayed("PERCPU_RUNTIMECOMSTR", _copy_command)))
+    env["BUILDERS"]["PercpuCheck"] = Builder(
+        action="$PERCPU_CHECKCOM", suffix=".check.txt", emitter=checking.never_from_cache)
+
+
+def script_folders(env, directory=None, *_):
+    """Where the linker looks for the files that a script INCLUDEs: where it runs, -L, and LIBPATH."""
+    flags = linkcommand.parse(["ld", *variables.words(env, "LINKFLAGS")]).search_folders
+    top = env.fs.Dir("#")
+    libraries = PathList(env.get("LIBPATH", [])).subst_path(env, None, None)
+    return (top, *top.Rfindalldirs(tuple(flags)), *(directory or env.fs.getcwd()).Rfindalldirs(tuple(libraries)))
+
+
+class _Settled(Proxy):
+    """A builder that reads its construction variables when it is called, and refuses wrong ones then."""
+
+    def __call__(self, env, target=None, source=None, **overrides):
+        called = env.Override(overrides) if overrides else env
+        with said_plainly():
+            settled = variables.settings(called).as_overrides()
+        return self.get()(env, target, source, **{**overrides, **settled})
+
+
+def _render_fragment(target, source, env):
+    with said_plainly():
+        arch, features = variables.features(env)
+        folders = [str(folder) for folder in script_folders(env)]
+        text = "\n".join(scriptfiles.read_script(str(script), folders).text for script in source)
+        mode = env.subst("$PERCPU_MODE")
+        anchor = userscript.DEFAULT_ANCHOR
+        if source and mode == "insert":
+            anchor = userscript.find_anchor(text, linker=env["PERCPU_LINKER"], layout=features.layout,
+                                            path=" and ".join(map(str, source)))
+        write_atomically(str(target[0]), ldscript.render_fragment(
+            cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"], mode=mode,
+            load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"], insert_after=anchor))
+
+
+def _render_script(target, source, env):
+    with said_plainly():
+        arch, features = variables.features(env)
+        write_atomically(str(target[0]), ldscript.render_template(
+            str(source[0]), cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"],
+            load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"],
+            variables=env["PERCPU_TEMPLATE_VARIABLES"]))
+
+
+def _copy(target, source, env):
+    # Compiled from a copy: the objects then do not depend on where the toolkit is installed, and another
+    # checkout finds them in a CacheDir.
+    shutil.copyfile(str(source[0]), str(target[0]))
+
+
+def _displayed(variable, command):
+    """What is shown when an action runs: the user's string where there is one, else a command that does the same."""
+
+    def display(target, source, env):
+        return env.subst(f"${variable}", target=target, source=source) or shlex.join(command(target, source, env))
+
+    return display
+
+
+def _fragment_command(target, source, env):
+    words = ["percpu-ldscript", "render", "--cpu-num", str(env["CPU_NUM"]), "--arch", env["PERCPU_ARCH"]]
+    for feature in env["PERCPU_FEATURES"]:
+        words += ["--feature", feature]
+    return [*words, "--linker", env["PERCPU_LINKER"], "--mode", env["PERCPU_MODE"], "-o", str(target[0])]
+
+
+def _script_command(target, source, env):
+    return ["percpu-ldscript", "template", str(source[0]), "--cpu-num", str(env["CPU_NUM"]), "-o", str(target[0])]
+
+
+def _copy_command(target, source, env):
+    return ["cp", str(source[0]), str(target[0])]
+
+
+def _depend_on_template(target, source, env):
+    env.Depends(target, env.fs.File(str(paths.ldscripts() / ldscript.FRAGMENT)))
+    return target, source
+
+
+def _scan_script(node, env, path):
+    found = (SCons.Node.FS.find_file(name, path) for name in scriptfiles.included_names(node.get_text_contents()))
+    return [file for file in found if file is not None]
+
+
+def _scan_template(node, env, path):
+    folders = (node.get_dir(), env.fs.Dir(str(paths.ldscripts())))
+    names = (name[len("percpu/"):] if name.startswith("percpu/") else name
+             for name in _TEMPLATE_NAMES.findall(node.get_text_contents()))
+    found = (SCons.Node.FS.find_file(name, folders) for name in names)
+    return [file for file in found if file is not None]

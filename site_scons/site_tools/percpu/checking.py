@@ -1,0 +1,116 @@
+"""The check of a linked program: right behind the link, and as a target of its own.
+
+Why both: only the target is made where the program itself came from a CacheDir, or where the options
+of the check have changed; only what belongs to the link stops everything that needs the program. The
+second to run takes over what the first has found.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import percpu_tools
+import SCons.Errors
+from percpu_tools.files import write_atomically
+
+from . import variables
+
+_FINDINGS = 1
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What percpu-check said, and of which state of the file."""
+
+    status: int
+    text: str
+    complaint: str
+    of: tuple
+
+
+def check(target, source, env):
+    """The action of PercpuCheck: writes the report; a finding is an error or a warning."""
+    mode = variables.check_mode(env)
+    verdict = getattr(source[0].attributes, "percpu_verdict", None)
+    if verdict is None or verdict.of != _asked(str(source[0]), env):
+        verdict = _judge(str(source[0]), env)
+    if verdict.status:
+        _say(verdict)
+        if mode == "error":
+            return _error(source[0], verdict, "")
+    write_atomically(str(target[0]), verdict.text)
+    return None
+
+
+def command(target, source, env):
+    """The command line that does the same."""
+    return ["percpu-check", *_options(env), str(source[0])]
+
+
+def never_from_cache(target, source, env):
+    """The emitter of PercpuCheck: a report from somebody else's build says nothing of this one."""
+    env.NoCache(target)
+    return target, source
+
+
+class Gate:
+    """The check right behind the link: it refuses the program before anything can use it."""
+
+    def __init__(self, env, rejected):
+        self._env = env
+        self._rejected = rejected
+
+    def __call__(self, target, source, env):
+        if variables.check_mode(self._env) != "error" or self._env["PERCPU_CHECKCOM"] is not self._env["_PERCPU_CHECK"]:
+            return None
+        verdict = _judge(str(target[0]), self._env)
+        if not verdict.status:
+            target[0].attributes.percpu_verdict = verdict
+            return None
+        # It must not stay: after the next change of a source back to what it was at the last good
+        # link, SCons would take the file that it finds for the result of that link.
+        kept = os.path.join(str(self._rejected), target[0].name)
+        os.makedirs(os.path.dirname(kept), exist_ok=True)
+        os.replace(str(target[0]), kept)
+        _say(verdict)
+        return _error(target[0], verdict, f"; it is kept as {kept}")
+
+    def get_contents(self, target, source, env):
+        """Nothing for the signature: how a program is checked is no reason to link it again."""
+        return b"percpu"
+
+
+def _judge(path, env):
+    of = _asked(path, env)
+    surroundings = {**os.environ, "PYTHONPATH": _with_package(os.environ.get("PYTHONPATH", ""))}
+    done = subprocess.run([sys.executable, "-m", "percpu_tools.cli.check", *_options(env), path],
+                          env=surroundings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    return _Verdict(done.returncode, done.stdout, done.stderr, of)
+
+
+def _with_package(python_path):
+    """PYTHONPATH with the package that this tool uses in front, so that the checker is of the same version."""
+    return os.pathsep.join(filter(None, [str(Path(percpu_tools.__file__).parents[1]), python_path]))
+
+
+def _asked(path, env):
+    state = os.stat(path)
+    return (state.st_mtime_ns, state.st_size, *_options(env))
+
+
+def _options(env):
+    return ["--cpu-num", str(env["CPU_NUM"]), *variables.words(env, "PERCPU_CHECKFLAGS")]
+
+
+def _say(verdict):
+    sys.stdout.flush()
+    sys.stderr.write(verdict.text + verdict.complaint)
+    sys.stderr.flush()
+
+
+def _error(node, verdict, kept):
+    what = "found errors" if verdict.status == _FINDINGS else "could not judge it"
+    return SCons.Errors.BuildError(node, f"percpu-check {what}{kept}")

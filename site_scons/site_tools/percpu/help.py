@@ -1,0 +1,24 @@
+"""What `scons -h` says of the tool."""
+
+import SCons.Script
+
+_TEXT = """
+Per-CPU data (env.Tool('percpu')):
+  CPU_NUM            number of CPUs, 1 to 65536
+  PERCPU_FEATURES    sp-naive non-zero-vma preempt arm-el2 restartable all-near checked base-register=NAME
+  PERCPU_CHECK       what a finding of percpu-check does: error, warn, off
+  The others, and the builders, are described in the tool's own file: %s
+"""
+
+_said = False
+
+
+def generate(env):
+    """Adds the text once, and only where it is asked for: SCons works out its own help for it."""
+    global _said
+    if not _said and SCons.Script.GetOption("help"):
+        from . import __file__ as here
+
+        _said = True
+        # Without local_only/keep_local, which changed its name in SCons 4.9: all options stay listed.
+        env.Help(_TEXT % here, append=True)

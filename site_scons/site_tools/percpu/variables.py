@@ -1,0 +1,162 @@
+"""The construction variables: their defaults, and reading them."""
+
+from dataclasses import dataclass
+
+import SCons.Util
+from percpu_tools import __version__, linkcommand, targets, toolchain
+from percpu_tools.errors import PercpuError
+
+from .errors import said_plainly
+
+_DEFAULTS = {
+    "PERCPU": True,
+    "PERCPU_ARCH": "",
+    "PERCPU_CACHE_LINE": "",
+    "PERCPU_CHECK": "error",
+    "PERCPU_CHECKFLAGS": [],
+    "PERCPU_FEATURES": [],
+    "PERCPU_LINKER": "",
+    "PERCPU_LOAD_OFFSET": "",
+    "PERCPU_MODE": "insert",
+    "PERCPU_TEMPLATE_VARIABLES": {},
+}
+_NOT_SET_HERE = ("CPU_NUM", "PERCPU_CHECKCOM", "PERCPU_CHECKCOMSTR", "PERCPU_FRAGMENTCOM", "PERCPU_FRAGMENTCOMSTR",
+                 "PERCPU_LINKERSCRIPTCOM", "PERCPU_LINKERSCRIPTCOMSTR", "PERCPU_RUNTIMECOMSTR")
+_MODES = ("insert", "include")
+_CHECKS = {"error": "error", "warn": "warn", "off": "off", "": "off", "0": "off", "False": "off", "None": "off",
+           "no": "off", "1": "error", "True": "error", "yes": "error"}
+_NO = ("", "0", "False", "None", "no", "off", "false")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one linked program, or one rendered script, is to be."""
+
+    cpu_num: int
+    arch: str
+    features: targets.Features
+    linker: str
+    mode: str
+    cache_line: object
+    load_offset: object
+
+    def as_overrides(self):
+        """The construction variables that say the same, whatever becomes of the environment's own."""
+        return {
+            "CPU_NUM": self.cpu_num,
+            "PERCPU_ARCH": self.arch,
+            "PERCPU_FEATURES": list(self.features.words),
+            "PERCPU_LINKER": self.linker,
+            "PERCPU_MODE": self.mode,
+            "PERCPU_CACHE_LINE": self.cache_line,
+            "PERCPU_LOAD_OFFSET": self.load_offset,
+        }
+
+
+def set_given(env, given):
+    """Sets what was said in `env.Tool("percpu", ...)`, and the defaults of what nobody has said."""
+    known = (*_DEFAULTS, *_NOT_SET_HERE)
+    with said_plainly():
+        for name in given:
+            if name not in known:
+                raise PercpuError(f"env.Tool('percpu', {name}=...) has no such parameter: "
+                                  f"expected one of {', '.join(sorted(known))}")
+    env.Replace(**given)
+    env.SetDefault(PERCPU_VERSION=__version__, **_DEFAULTS)
+
+
+def words(env, name, **nodes):
+    """The words of a construction variable that is a string, a list or a command."""
+    return [str(word) for line in env.subst_list(f"${name}", **nodes) for word in line]
+
+
+def is_on(env):
+    """Whether the tool is loaded in this environment and not turned off for this call."""
+    return "PERCPU_VERSION" in env and _text(env, "PERCPU") not in _NO
+
+
+def check_mode(env):
+    """`error`, `warn` or `off`."""
+    value = _text(env, "PERCPU_CHECK")
+    if value not in _CHECKS:
+        raise PercpuError(f"PERCPU_CHECK is {value!r}: expected error, warn or off")
+    return _CHECKS[value]
+
+
+def machine(env, variable="CXX"):
+    """What the compiler that `variable` (CXX or CC) names builds for."""
+    compiler = words(env, variable)
+    if not compiler:
+        raise PercpuError(f"there is no compiler: {variable} is not set",
+                          fix=("install one", f"set {variable} to the one to use"))
+    own = "CXXFLAGS" if variable == "CXX" else "CFLAGS"
+    return toolchain.machine(compiler, words(env, own) + words(env, "CCFLAGS"), env["ENV"])
+
+
+def features(env):
+    """The architecture and the features, checked against each other."""
+    arch = _arch(env)
+    given = env.get("PERCPU_FEATURES") or []
+    if isinstance(given, str):
+        given = env.subst(given)
+    else:
+        given = [env.subst(word) if isinstance(word, str) else word for word in given]
+    return arch, targets.parse_features(given, arch)
+
+
+def cache_line(env):
+    """The length of a cache line where one was given, else None."""
+    value = _value(env, "PERCPU_CACHE_LINE")
+    return None if value in (None, "") else targets.parse_cache_line(value, _arch(env))
+
+
+def settings(env, link=None):
+    """The settings of a program or script; `link` is the link command, by which the linker is known."""
+    cpu_num = targets.parse_cpu_num(_value(env, "CPU_NUM"))
+    arch, chosen = features(env)
+    mode = _text(env, "PERCPU_MODE")
+    if mode not in _MODES:
+        raise PercpuError(f"PERCPU_MODE is {mode!r}: expected {' or '.join(_MODES)}")
+    return Settings(
+        cpu_num=cpu_num,
+        arch=arch,
+        features=chosen,
+        linker=_linker(env, link),
+        mode=mode,
+        cache_line=cache_line(env),
+        load_offset=_value(env, "PERCPU_LOAD_OFFSET") or None,
+    )
+
+
+def _arch(env):
+    given = _text(env, "PERCPU_ARCH")
+    if not given:
+        return machine(env).arch
+    targets.target(given)
+    built_for = machine(env)
+    if built_for.processor != given:
+        raise PercpuError(
+            f"PERCPU_ARCH is {given!r}, and the compiler {built_for.compiler} builds for {built_for.processor} "
+            f"({built_for.triple})", fix=(f"set CXX to a compiler for {given}", "remove PERCPU_ARCH"))
+    return given
+
+
+def _linker(env, link):
+    given = _text(env, "PERCPU_LINKER")
+    if not given:
+        # A rendering without a link command: C++ programs are linked by the C++ compiler.
+        command = link or linkcommand.parse(words(env, "LINK") or words(env, "CXX"))
+        return toolchain.linker(command, env["ENV"])
+    if given not in toolchain.LINKERS:
+        raise PercpuError(f"PERCPU_LINKER is {given!r}: expected {' or '.join(toolchain.LINKERS)}")
+    return given
+
+
+def _value(env, name):
+    """A variable's value, with what a string refers to filled in, and other types as they are."""
+    value = env.get(name)
+    return env.subst(value) if SCons.Util.is_String(value) else value
+
+
+def _text(env, name):
+    return str(_value(env, name) if env.get(name) is not None else "").strip()
