@@ -144,13 +144,23 @@ void panic(const char* variable, const char* what) noexcept {
     percpu_panic(line);
 }
 
+static constinit bool template_in_use = false;
+
+void note_area_in_use(uintptr_t area) noexcept {
+    if (area == reinterpret_cast<uintptr_t>(_percpu_start)) __atomic_store_n(&template_in_use, true, __ATOMIC_RELAXED);
+}
+
 void check_current(const char* variable) noexcept {
     const uintptr_t area = read_percpu_reg();
-    if (area == reinterpret_cast<uintptr_t>(_percpu_start)) return;
+    const bool in_template = area == reinterpret_cast<uintptr_t>(_percpu_start);
+    const bool unset = in_template && !__atomic_load_n(&template_in_use, __ATOMIC_RELAXED);
     const uintptr_t base = __atomic_load_n(&areas.base, __ATOMIC_ACQUIRE);
-    if (base == 0) panic(variable, "used before init or init_in_place");
+    if (base == 0) {
+        if (!in_template || unset) panic(variable, "used before init or init_in_place");
+        return;
+    }
     const uintptr_t distance = area - base;
-    if (distance / areas.stride >= areas.count || distance % areas.stride != 0)
+    if (unset || distance / areas.stride >= areas.count || distance % areas.stride != 0)
         panic(variable, "the base register points outside every area: call init_percpu_reg on this CPU first");
 }
 

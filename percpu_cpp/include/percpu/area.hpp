@@ -104,8 +104,11 @@ inline uintptr_t template_address() noexcept { return 0; }
 
 #if defined(PERCPU_CHECKED)
 [[noreturn]] void panic(const char* variable, const char* what) noexcept;
-// Stops unless the base register points at one of the areas, or at area 0 in place before `init`.
+// Stops unless the base register points at one of the areas, or before `init` at area 0 in place if a
+// CPU was given that by write_percpu_reg. (In the in-image layout its value is then 0, which is also what
+// the register holds after reset: a CPU that never had it set passes for CPU 0 once that one has.)
 void check_current(const char* variable) noexcept;
+void note_area_in_use(uintptr_t area) noexcept;
 void check_cpu(const char* variable, size_t cpu_id) noexcept;
 #endif
 
@@ -145,6 +148,9 @@ inline uintptr_t read_percpu_reg() noexcept {
 // thread uses per-CPU variables meanwhile.
 inline void write_percpu_reg([[maybe_unused]] uintptr_t area) noexcept {
 #if !defined(PERCPU_SP_NAIVE)
+#if defined(PERCPU_CHECKED)
+    detail::note_area_in_use(area);
+#endif
     arch::write_base_register(area - detail::template_address());
 #endif
 }

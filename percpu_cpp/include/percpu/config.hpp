@@ -120,6 +120,16 @@
 #define PERCPU_BASE_REGISTER_IS(name) \
     (PERCPU_DETAIL_PASTE(PERCPU_DETAIL_REGISTER_, PERCPU_BASE_REGISTER) == PERCPU_DETAIL_REGISTER_##name)
 
+// The bytes of the area that a near access reaches, 0 for no limit: the range of the offset in a load's
+// or store's immediate. Only in the zero-VMA layout are addresses small enough to be such an offset.
+#if defined(PERCPU_SP_NAIVE) || defined(PERCPU_NON_ZERO_VMA) || defined(PERCPU_ARCH_X86_64)
+#define PERCPU_NEAR_REACH 0
+#elif defined(PERCPU_ARCH_AARCH64) || defined(PERCPU_ARCH_ARM)
+#define PERCPU_NEAR_REACH 4096
+#else
+#define PERCPU_NEAR_REACH 2048
+#endif
+
 namespace percpu {
 
 // How far into the area an access to a variable can reach. A near access has the offset in the

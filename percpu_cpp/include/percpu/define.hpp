@@ -33,6 +33,12 @@ namespace percpu::detail {
 template <class T>
 using Identity = T;
 
+// An aligned attribute replaces the type's own alignment in Clang, also by a smaller one.
+template <class T>
+constexpr size_t alignment_at_least(size_t alignment) {
+    return alignof(T) > alignment ? alignof(T) : alignment;
+}
+
 // Lets a function return any T, also an array or a type that can be neither copied nor moved.
 template <class T>
 struct Holder {
@@ -123,7 +129,8 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
 #define PERCPU_DETAIL_DEFINE(T, name, storage, reach, section_name, alignment, ...)                       \
     static_assert(::percpu::detail::can_be_copied_as_bytes<::percpu::detail::Identity<T>>());             \
     PERCPU_DETAIL_DECLARE(T, name, storage, reach);                                                       \
-    __attribute__((section(section_name), aligned(alignment))) constinit                                  \
+    __attribute__((section(section_name),                                                                 \
+                   aligned(::percpu::detail::alignment_at_least<::percpu::detail::Identity<T>>(alignment)))) constinit \
         ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                          \
             storage{PERCPU_DETAIL_MAKE(__VA_ARGS__)};                                                                 \
     PERCPU_DETAIL_INITIALIZE(, T, name, __VA_ARGS__)                                                      \

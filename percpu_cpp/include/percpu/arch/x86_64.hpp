@@ -93,7 +93,13 @@ inline void write_base_register(uintptr_t value) noexcept {
     constexpr long set_base = PERCPU_BASE_REGISTER_IS(gs) ? 0x1001 : 0x1002;
     long status = arch_prctl;
     asm volatile("syscall" : "+a"(status) : "D"(set_base), "S"(value) : "rcx", "r11", "memory");
-    if (status != 0) __builtin_trap();
+    // Linux refuses a base that is no user address, which a biased base is if the area lies below the
+    // image. The instruction takes it; Linux 5.9 and later let programs use it where the CPU has it.
+#if PERCPU_BASE_REGISTER_IS(gs)
+    if (status != 0) asm volatile("wrgsbase %0" : : "r"(value) : "memory");
+#else
+    if (status != 0) asm volatile("wrfsbase %0" : : "r"(value) : "memory");
+#endif
 #else
     constexpr uint32_t msr = PERCPU_BASE_REGISTER_IS(gs) ? 0xc0000101 : 0xc0000100;
     asm volatile("wrmsr"

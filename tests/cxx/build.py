@@ -1,0 +1,47 @@
+"""Compiling against the runtime: objects, and programs for Linux user space."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import percpu_tools
+
+HERE = Path(__file__).parent
+COMPILERS = {"gcc": "g++", "clang": "clang++-19"}
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+FREESTANDING = ("-ffreestanding", "-fno-exceptions", "-fno-rtti", "-nostdinc++")
+
+
+def _defines(features: tuple[str, ...]) -> list[str]:
+    return [f"-DPERCPU_{feature.upper().replace('-', '_')}" for feature in features]
+
+
+def compile_object(compiler: str, source: Path, target: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Compiles one source to an object; the caller judges the exit status and the messages."""
+    command = [compiler, "-std=c++20", *flags, f"-I{percpu_tools.includes()}", "-c", str(source), "-o", str(target)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def link_program(
+    folder: Path,
+    source: Path,
+    *flags: str,
+    compiler: str = "gcc",
+    linker: str = "ld",
+    features: tuple[str, ...] = ("non-zero-vma",),
+    cpu_num: int = 4,
+) -> Path:
+    """A Linux program of one source and the runtime, linked with the fragment over the linker's own script."""
+    fragment = folder / "percpu.ld"
+    fragment.write_text(percpu_tools.render_fragment(cpu_num, "x86_64", features=list(features), linker=linker))
+    program = folder / source.stem
+    command = [COMPILERS[compiler], "-std=c++20", *WARNINGS, *flags, *_defines(features)]
+    command.append(f"-I{percpu_tools.includes()}")
+    command += [str(source), *map(str, percpu_tools.sources())]
+    command += [f"-fuse-ld={'bfd' if linker == 'ld' else 'lld'}", f"-Wl,-T,{fragment}", "-pthread", "-o", str(program)]
+    if linker == "lld":
+        command.append("-B/usr/lib/llvm-19/bin")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return program

@@ -1,0 +1,5 @@
+// expect: constant
+#include <percpu/percpu.hpp>
+
+int f();
+PERCPU_DEFINE(int, x, f());

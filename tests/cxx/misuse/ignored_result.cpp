@@ -1,0 +1,4 @@
+// expect: nodiscard
+#include <percpu/percpu.hpp>
+
+void f() { percpu::init_in_place(); }

@@ -1,0 +1,5 @@
+// expect: use for_each
+#include <percpu/percpu.hpp>
+
+PERCPU_DEFINE(int*, x);
+auto f() { return x.sum(); }

@@ -1,0 +1,92 @@
+"""The runtime in Linux user space, where its logic can be tried without a kernel."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from cxx.build import HERE, link_program
+
+IN_IMAGE = ("non-zero-vma",)
+NAIVE = ("sp-naive",)
+OUTSIDE = "percpu: queue_length: the base register points outside every area: call init_percpu_reg on this CPU first"
+BUILDS = [
+    pytest.param("gcc", "ld", ("-O2",), id="gcc-ld"),
+    pytest.param("gcc", "ld", ("-O0", "-static"), id="gcc-ld-O0-static"),
+    pytest.param("gcc", "ld", ("-O2", "-static-pie"), id="gcc-ld-static-pie"),
+    pytest.param("gcc", "ld", ("-O2", "-flto"), id="gcc-ld-lto"),
+    pytest.param("gcc", "lld", ("-O2", "-no-pie", "-fno-pie"), id="gcc-lld-no-pie"),
+    pytest.param("clang", "lld", ("-O2",), id="clang-lld"),
+    pytest.param("clang", "lld", ("-O2", "-flto"), id="clang-lld-lto"),
+    pytest.param("clang", "ld", ("-O0",), id="clang-ld-O0"),
+    pytest.param("gcc", "ld", ("-O2", "-ffunction-sections", "-Wl,--gc-sections"), id="gcc-ld-gc-sections"),
+    pytest.param("clang", "lld", ("-O2", "-ffunction-sections", "-Wl,--gc-sections"), id="clang-lld-gc-sections"),
+]
+
+
+def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=60)
+
+
+def holds(program: Path) -> None:
+    done = run(program)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("compiler, linker, flags", BUILDS)
+def test_accessors(tmp_path, compiler, linker, flags):
+    source = HERE / "host" / "accessors.cpp"
+    holds(link_program(tmp_path, source, *flags, compiler=compiler, linker=linker))
+
+
+@pytest.mark.parametrize("compiler, linker, flags", BUILDS)
+def test_areas(tmp_path, compiler, linker, flags):
+    source = HERE / "host" / "areas.cpp"
+    holds(link_program(tmp_path, source, *flags, "-DEXPECTED_AREAS=5", compiler=compiler, linker=linker, cpu_num=5))
+
+
+@pytest.mark.parametrize("program", ["accessors", "naive"])
+@pytest.mark.parametrize("compiler, linker, flags", BUILDS)
+def test_sp_naive(tmp_path, program, compiler, linker, flags):
+    source = HERE / "host" / f"{program}.cpp"
+    holds(link_program(tmp_path, source, *flags, compiler=compiler, linker=linker, features=NAIVE, cpu_num=1))
+
+
+@pytest.mark.parametrize("features", [("non-zero-vma", "preempt"), ("preempt", "sp-naive")], ids="+".join)
+@pytest.mark.parametrize("compiler, linker", [("gcc", "ld"), ("clang", "lld")])
+def test_preempt_hooks_come_in_pairs(tmp_path, compiler, linker, features):
+    source = HERE / "host" / "preempt.cpp"
+    holds(link_program(tmp_path, source, "-O2", compiler=compiler, linker=linker, features=features))
+
+
+@pytest.fixture(scope="module", params=[("gcc", "ld"), ("clang", "lld")], ids=["gcc", "clang"])
+def checked(request, tmp_path_factory) -> Path:
+    compiler, linker = request.param
+    folder = tmp_path_factory.mktemp("checked")
+    source = HERE / "host" / "checked.cpp"
+    return link_program(folder, source, "-O2", compiler=compiler, linker=linker, features=("non-zero-vma", "checked"))
+
+
+@pytest.mark.parametrize(
+    "misuse, message",
+    [
+        ("before-init", "percpu: queue_length: used before init or init_in_place"),
+        ("area-before-init", "percpu: an area was asked for before init or init_in_place"),
+        ("before-register", OUTSIDE),
+        ("before-register-in-place", OUTSIDE),
+        ("outside", OUTSIDE),
+        ("cpu-number", "percpu: queue_length: CPU number out of range"),
+        ("area-number", "percpu: CPU number out of range"),
+    ],
+)
+def test_checked_build_stops_misuse(checked, misuse, message):
+    done = run(checked, misuse)
+    assert done.returncode == 42, done.stdout + done.stderr
+    assert done.stdout == message + "\n"
+
+
+@pytest.mark.parametrize("use", ["in-place-before-init", "none"])
+def test_checked_build_lets_right_use_pass(checked, use):
+    done = run(checked, use)
+    assert (done.returncode, done.stdout) == (0, "")
