@@ -26,7 +26,7 @@ KERNEL_FLAGS = (
 # the machine itself.
 TEST_PACKAGES = ("clang-19", "g++", "lld-19")
 
-LINK_FLAGS = ("-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--gc-sections")
+LINK_FLAGS = ("-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,--gc-sections")
 
 
 @dataclass(frozen=True)

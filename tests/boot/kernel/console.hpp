@@ -34,11 +34,11 @@ inline void put_one(Hex value) {
     put_text("0x");
     put_number(value.value, 16);
 }
-
-template <typename T>
-    requires(T(-1) > T(0))
-void put_one(T value, unsigned width = 0) {
-    put_number(value, 10, width);
+inline void put_one(unsigned value, unsigned width = 0) { put_number(value, 10, width); }
+inline void put_one(unsigned long value, unsigned width = 0) { put_number(value, 10, width); }
+// Of a word only: more would take libgcc's division on the 32-bit boards.
+inline void put_one(unsigned long long value, unsigned width = 0) {
+    put_number(static_cast<uintptr_t>(value), 10, width);
 }
 
 template <typename T>

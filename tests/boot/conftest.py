@@ -1,0 +1,115 @@
+"""The kernels that the boot tests boot: SCons builds the variants, `build_by_hand` the faulty ones."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import percpu_tools
+import pytest
+from boot.boards import BOARDS
+from matrix import Variant, select
+
+TOP = Path(__file__).resolve().parents[2]
+KERNEL = TOP / "tests" / "boot" / "kernel"
+
+
+@dataclass(frozen=True)
+class Built:
+    """Where SCons put its kernels, and what it said."""
+
+    folder: Path
+    output: str
+
+    def kernel(self, variant: Variant, name: str) -> Path:
+        path = self.folder / variant.name / f"{name}.elf"
+        assert path.is_file(), f"{path} was not built:\n{self.output}"
+        return path
+
+
+@contextmanager
+def scons_alone() -> Iterator[None]:
+    """Holds SCons in the checkout, for the workers of pytest-xdist share its database."""
+    (TOP / "build").mkdir(exist_ok=True)
+    with (TOP / "build" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def scons(*arguments: str, folder: str = "build") -> Built:
+    """Run SCons in the checkout, with its results in `folder`."""
+    command = [Path(sys.executable).parent / "scons", "-Q", "-k", "-j2", f"BUILD={folder}", *arguments]
+    with scons_alone():
+        done = subprocess.run(
+            command,
+            cwd=TOP,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=1200,
+        )
+    return Built(TOP / folder, done.stdout)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "variant" in metafunc.fixturenames:
+        rows = select("all" if metafunc.config.getoption("--matrix") else "default")
+        metafunc.parametrize("variant", rows, ids=lambda row: row.name)
+
+
+@pytest.fixture(scope="session")
+def built(pytestconfig: pytest.Config) -> Built:
+    """All the variants that this run boots."""
+    return scons(f"VARIANTS={'all' if pytestconfig.getoption('--matrix') else 'default'}")
+
+
+@pytest.fixture
+def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
+    """Builds a kernel as a project without SCons would, with changes to its source and its fragment."""
+
+    def build(
+        main: str = "demo.cpp",
+        arch: str = "x86_64",
+        cpu_num: int = 4,
+        features: Iterable[str] = (),
+        changes: Iterable[tuple[str, str, str]] = (),
+        change_fragment: Callable[[str], str] = lambda text: text,
+    ) -> Path:
+        board = BOARDS[arch]
+        sources = tmp_path / "kernel"
+        for source in KERNEL.rglob("*.*"):
+            target = sources / source.relative_to(KERNEL)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(source.read_text())
+        for name, old, new in changes:
+            text = (sources / name).read_text()
+            assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times; expected once"
+            (sources / name).write_text(text.replace(old, new))
+
+        script, fragment, elf = tmp_path / "kernel.ld", tmp_path / "percpu.ld", tmp_path / "kernel.elf"
+        template = TOP / "ldscripts" / f"{arch}.ld.j2"
+        script.write_text(percpu_tools.render_template(template, cpu_num, arch, features))
+        fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, arch, features)))
+        command = [
+            *board.compiler("gcc"),
+            *(*board.compile_flags(), "-O2", *board.link_flags("ld")),
+            *(f"-DPERCPU_{feature.upper().replace('-', '_')}" for feature in features),
+            f"-I{percpu_tools.includes()}",
+            *(f"-Wl,-T,{path}" for path in (fragment, script)),
+            *("-o", elf),
+            *(sources / name for name in (main, "console.cpp", "memory.cpp", "check.cpp", "preempt.cpp")),
+            *(sources / arch / name for name in ("entry.S", "board.cpp")),
+            *percpu_tools.sources(),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return elf
+
+    return build
