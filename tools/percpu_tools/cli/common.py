@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from percpu_tools.errors import PercpuError
+from percpu_tools.names import printable
 from percpu_tools.version import __version__
 
 # Findings are 1; everything that kept a command from doing its work is 2, as argparse has it.
@@ -34,9 +35,7 @@ def run(prog: str, command: Callable[[], int]) -> int:
         sys.stdout.flush()
         return status
     except PercpuError as error:
-        print(f"{prog}: {error.message}", file=sys.stderr)
-        for mend in error.fix:
-            print(f"  mend: {mend}", file=sys.stderr)
+        complain(prog, error)
         return FAILED
     except BrokenPipeError:
         # The reader (`| head`) has gone. Python would complain once more when it flushes stdout at exit.
@@ -44,3 +43,9 @@ def run(prog: str, command: Callable[[], int]) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def complain(prog: str, error: PercpuError) -> None:
+    print(f"{prog}: {printable(error.message)}", file=sys.stderr)
+    for mend in error.fix:
+        print(f"  mend: {printable(mend)}", file=sys.stderr)

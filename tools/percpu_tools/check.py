@@ -1,0 +1,57 @@
+"""Judging an ELF file: read it, lay it out, ask the rules."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from percpu_tools import targets
+from percpu_tools.errors import PercpuError
+from percpu_tools.findings import Finding
+from percpu_tools.image import Image
+from percpu_tools.layout import Layout, read_layout
+from percpu_tools.rules import all_rules, find_rule
+
+
+@dataclass(frozen=True)
+class Report:
+    """The judgment of one file."""
+
+    file: str
+    layout: Layout
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error and no warning."""
+        return all(finding.level == "note" for finding in self.findings)
+
+
+def check(
+    path: str | os.PathLike[str],
+    *,
+    cpu_num: int | str | None = None,
+    disable: Iterable[str] = (),
+) -> Report:
+    """Judge the linked ELF file at `path`.
+
+    `cpu_num` is the number of CPUs that it should have been linked for; `disable` names rules, by id or
+    slug, not to ask. Raises PercpuError where the file cannot be judged.
+    """
+    asked = None if cpu_num is None else targets.parse_cpu_num(cpu_num)
+    disabled = {find_rule(name).id for name in ((disable,) if isinstance(disable, str) else disable)}
+    with Image(path) as image:
+        if image.type not in ("ET_EXEC", "ET_DYN"):
+            raise PercpuError(
+                f"{image.path}: ELF type {image.type}: expected a linked program (ET_EXEC or ET_DYN)",
+                fix="check the linked kernel; objects have no layout yet",
+            )
+        layout = read_layout(image, asked)
+        findings = [
+            finding
+            for rule in all_rules()
+            if rule.id not in disabled
+            for finding in rule.findings(layout, image)
+        ]
+    return Report(file=image.path, layout=layout, findings=tuple(findings))

@@ -1,0 +1,99 @@
+"""percpu-check: judge the per-CPU data of linked kernels."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from percpu_tools.cli import common
+from percpu_tools.errors import PercpuError
+
+FORMATS = ("text", "json")
+
+_EXAMPLES = """\
+  percpu-check kernel.elf
+  percpu-check --cpu-num 4 --format json -o report.json kernel.elf
+  percpu-check --disable T23 kernel.elf
+  percpu-check --explain T05
+
+exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be judged
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = common.parser("percpu-check", "Judge the per-CPU data of linked ELF files.", _EXAMPLES)
+    parser.add_argument("files", nargs="*", metavar="ELF", help="a linked kernel or program")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="text (the default) or json")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the report there in place of standard output")
+    parser.add_argument("--cpu-num", metavar="N", help="the number of CPUs that the files should be linked for")
+    parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="do not ask this rule; may be given several times")
+    parser.add_argument("--list-rules", action="store_true", help="print the rules and exit")
+    parser.add_argument("--explain", metavar="RULE", help="print a rule's mechanism, how to reproduce it and the mends, and exit")
+    options = parser.parse_args(arguments)
+    if not (options.list_rules or options.explain is not None or options.files):
+        parser.error("name at least one ELF file")
+    return common.run(parser.prog, lambda: _run(parser.prog, options))
+
+
+def _run(prog: str, options) -> int:
+    if options.list_rules:
+        return _list_rules()
+    if options.explain is not None:
+        return _explain(options.explain)
+    return _check(prog, options)
+
+
+def _check(prog: str, options) -> int:
+    from percpu_tools.check import check
+
+    reports = []
+    failed = False
+    for path in options.files:
+        try:
+            reports.append(check(path, cpu_num=options.cpu_num, disable=options.disable))
+        except PercpuError as error:
+            # The other files are still judged; the exit status remembers.
+            common.complain(prog, error)
+            failed = True
+    if reports:
+        _write(reports, options)
+    if failed:
+        return common.FAILED
+    return common.OK if all(report.ok for report in reports) else common.FINDINGS
+
+
+def _write(reports, options) -> None:
+    if options.format == "json":
+        from percpu_tools.report import json as report
+    else:
+        from percpu_tools.report import text as report
+    if options.output is not None:
+        from percpu_tools.files import write_atomically
+
+        write_atomically(options.output, report.render(reports))
+    elif options.format == "text":
+        report.write(reports, sys.stdout)
+    else:
+        sys.stdout.write(report.render(reports))
+
+
+def _list_rules() -> int:
+    from percpu_tools.rules import all_rules
+
+    rules = all_rules()
+    width = max(len(rule.slug) for rule in rules)
+    for rule in rules:
+        print(f"{rule.id}  {rule.slug:<{width}}  {rule.title}")
+    return common.OK
+
+
+def _explain(name: str) -> int:
+    from percpu_tools.rules import find_rule
+
+    rule = find_rule(name)
+    print(f"{rule.id} {rule.slug}: {rule.title}\n\n{rule.explanation}")
+    return common.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""What a rule finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEVELS = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: where, what was found, what was expected, and the mends, most likely first.
+
+    A `note` is advice, or says what could not be judged; only `error` and `warning` make a check fail.
+    `rule` and `slug` are filled in for the rule that yields the finding.
+    """
+
+    level: str
+    message: str
+    symbol: str | None = None
+    section: str | None = None
+    found: str | None = None
+    expected: str | None = None
+    fix: tuple[str, ...] = ()
+    rule: str = ""
+    slug: str = ""

@@ -1,0 +1,295 @@
+"""An ELF file, read as far as the rules need it.
+
+pyelftools reads the structures of the format: header, sections, segments, notes. Symbol tables are
+read in bulk with `struct`, because a kernel has a few hundred thousand symbols of which a few dozen
+matter. Whatever is wrong with the file, the one exception that leaves this module is PercpuError.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from elftools.elf.elffile import ELFFile
+
+from percpu_tools import targets
+from percpu_tools.errors import PercpuError
+from percpu_tools.note import Note, parse_note
+
+SHF_WRITE = 0x1
+SHF_ALLOC = 0x2
+SHF_TLS = 0x400
+
+# Special section indices (gABI, "Special Section Indexes").
+SHN_UNDEF = 0
+SHN_LORESERVE = 0xFF00
+SHN_ABS = 0xFFF1
+SHN_COMMON = 0xFFF2
+SHN_XINDEX = 0xFFFF
+
+NOTE_SECTION = ".note.percpu"
+
+# Sizes of the structures (gABI): file offsets that the header gives are checked against the file with these.
+_SECTION_HEADER_SIZE = {32: 40, 64: 64}
+_PROGRAM_HEADER_SIZE = {32: 32, 64: 56}
+# st_name, then the rest in the order that each class has it.
+_SYMBOL_FORMAT = {32: "IIIBBH", 64: "IBBHQQ"}
+
+_SYMBOL_TYPES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS"}
+
+
+class Section(NamedTuple):
+    index: int
+    name: str
+    type: str
+    flags: int
+    address: int
+    offset: int
+    size: int
+    alignment: int
+    link: int
+    entry_size: int
+
+    @property
+    def end(self) -> int:
+        return self.address + self.size
+
+    @property
+    def is_allocated(self) -> bool:
+        return bool(self.flags & SHF_ALLOC)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the file holds its contents."""
+        return self.type != "SHT_NOBITS"
+
+
+class Segment(NamedTuple):
+    """A PT_LOAD program header."""
+
+    index: int
+    offset: int
+    address: int
+    load_address: int
+    file_size: int
+    memory_size: int
+
+
+class Symbol(NamedTuple):
+    name: str
+    value: int
+    size: int
+    type: str
+    section: int
+
+
+class Image:
+    """One ELF file, open until `close`; use it in a `with` statement."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._bytes = _map(self.path)
+        with self._reading("the ELF header"):
+            # It reads from the mapped bytes, not from the file: a size that the file claims for a
+            # structure is then cut at its end, and not allocated first.
+            self._elf = ELFFile(self._bytes)
+            header = self._elf.header
+            self.elf_class: int = self._elf.elfclass
+            self.little_endian: bool = self._elf.little_endian
+            self.machine = str(header["e_machine"])
+            self.type = str(header["e_type"])
+            self._check_table("e_shoff", header["e_shoff"], self._elf.num_sections(), header["e_shentsize"], _SECTION_HEADER_SIZE)
+            self._check_table("e_phoff", header["e_phoff"], self._elf.num_segments(), header["e_phentsize"], _PROGRAM_HEADER_SIZE)
+        with self._reading("the section headers"):
+            self.sections: tuple[Section, ...] = tuple(self._sections())
+        with self._reading("the program headers"):
+            self.segments: tuple[Segment, ...] = tuple(self._segments())
+        self.target = targets.target_of_elf(self.machine, self.elf_class)
+        self._symbol_table = next((section for section in self.sections if section.type == "SHT_SYMTAB"), None)
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._bytes.close()
+
+    @property
+    def has_symbols(self) -> bool:
+        return self._symbol_table is not None and self._symbol_table.size > 0
+
+    def section(self, name: str) -> Section | None:
+        """The first section of that name."""
+        return next((section for section in self.sections if section.name == name), None)
+
+    def section_at(self, index: int) -> Section | None:
+        """The section of that index; `None` for the special ones (undefined, absolute, common)."""
+        return self.sections[index] if 0 < index < len(self.sections) else None
+
+    def symbols(self, pattern: bytes, sections: Iterable[int] = ()) -> list[Symbol]:
+        """The symbols in whose name `pattern` (a regular expression) is found, and all of the given sections."""
+        if not self.has_symbols:
+            return []
+        with self._reading("the symbol table"):
+            return list(self._select_symbols(re.compile(pattern), frozenset(sections)))
+
+    def note(self) -> Note | None:
+        """What the runtime says it was built for, if the file has its note."""
+        section = self.section(NOTE_SECTION)
+        if section is None or section.type != "SHT_NOTE":
+            return None
+        with self._reading(f"section {NOTE_SECTION}"):
+            for note in self._elf.get_section(section.index).iter_notes():
+                if note["n_name"] == "percpu" and len(note["n_descdata"]) == note["n_descsz"]:
+                    return parse_note(note["n_descdata"])
+        return None
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except PercpuError:
+            raise
+        except Exception as error:
+            # A damaged file surfaces in pyelftools as almost any exception (ELFError, construct's, struct's,
+            # AttributeError, KeyError, UnicodeDecodeError, ...), and all of them say the same thing.
+            raise PercpuError(
+                f"{self.path}: {what} cannot be read: the file is truncated or damaged",
+                fix="build or copy the file again",
+            ) from error
+
+    def _check_table(self, field: str, offset: int, count: int, entry_size: int, sizes: dict[int, int]) -> None:
+        if count == 0:
+            return
+        if entry_size != sizes[self.elf_class]:
+            raise PercpuError(f"{self.path}: entries of {entry_size} bytes at {field}: expected {sizes[self.elf_class]}")
+        end = offset + count * entry_size
+        if end > len(self._bytes):
+            raise PercpuError(
+                f"{self.path}: {count} headers at {field} end at byte {end}, but the file has {len(self._bytes)}: it is truncated",
+                fix="build or copy the file again",
+            )
+
+    def _sections(self) -> Iterator[Section]:
+        for index, section in enumerate(self._elf.iter_sections()):
+            header = section.header
+            yield Section(
+                index=index,
+                name=section.name,
+                type=str(header["sh_type"]),
+                flags=header["sh_flags"],
+                address=header["sh_addr"],
+                offset=header["sh_offset"],
+                size=header["sh_size"],
+                alignment=max(header["sh_addralign"], 1),
+                link=header["sh_link"],
+                entry_size=header["sh_entsize"],
+            )
+
+    def _segments(self) -> Iterator[Segment]:
+        for index, segment in enumerate(self._elf.iter_segments()):
+            header = segment.header
+            if header["p_type"] == "PT_LOAD":
+                yield Segment(
+                    index=index,
+                    offset=header["p_offset"],
+                    address=header["p_vaddr"],
+                    load_address=header["p_paddr"],
+                    file_size=header["p_filesz"],
+                    memory_size=header["p_memsz"],
+                )
+
+    def _contents(self, section: Section) -> memoryview:
+        if not section.has_bytes or section.offset + section.size > len(self._bytes):
+            raise PercpuError(
+                f"{self.path}: section {section.name} ends at byte {section.offset + section.size}, "
+                f"but the file has {len(self._bytes)}: it is truncated",
+                fix="build or copy the file again",
+            )
+        return memoryview(self._bytes)[section.offset : section.offset + section.size]
+
+    def _select_symbols(self, pattern: re.Pattern[bytes], sections: frozenset[int]) -> Iterator[Symbol]:
+        table = self._symbol_table
+        assert table is not None
+        layout = struct.Struct(("<" if self.little_endian else ">") + _SYMBOL_FORMAT[self.elf_class])
+        if table.entry_size != layout.size or table.size % layout.size:
+            raise PercpuError(f"{self.path}: symbols of {table.entry_size} bytes in {table.name}: expected {layout.size}")
+        string_table = self.section_at(table.link)
+        if string_table is None:
+            raise PercpuError(f"{self.path}: {table.name} names section {table.link} for its strings: there is none")
+        strings = bytes(self._contents(string_table))
+        names = _offsets_of_names(strings, pattern)
+        for index, entry in enumerate(layout.iter_unpack(self._contents(table))):
+            if self.elf_class == 64:
+                name, info, _, section, value, size = entry
+            else:
+                name, value, size, info, _, section = entry
+            if name not in names and section not in sections:
+                continue
+            if section == SHN_XINDEX:
+                section = self._extended_index(table, index)
+            yield Symbol(
+                name=_text(strings, name),
+                value=value,
+                size=size,
+                type=_SYMBOL_TYPES.get(info & 0xF, "OTHER"),
+                section=section,
+            )
+
+    def _extended_index(self, table: Section, index: int) -> int:
+        """The section of a symbol in a file with more than 65,000 sections."""
+        for section in self.sections:
+            if section.type == "SHT_SYMTAB_SHNDX" and section.link == table.index:
+                return struct.unpack_from(("<" if self.little_endian else ">") + "I", self._contents(section), 4 * index)[0]
+        raise PercpuError(f"{self.path}: symbol {index} needs a section of type SHT_SYMTAB_SHNDX: there is none")
+
+
+def _offsets_of_names(strings: bytes, pattern: re.Pattern[bytes]) -> set[int]:
+    """The offsets in a string table at which a name begins that has `pattern` in it.
+
+    A name that is the end of another one may share its bytes, so every offset from the beginning of
+    the string up to the match counts.
+    """
+    offsets: set[int] = set()
+    for match in pattern.finditer(strings):
+        begin = strings.rfind(b"\0", 0, match.start()) + 1
+        offsets.update(range(begin, match.start() + 1))
+    return offsets
+
+
+def _text(strings: bytes, offset: int) -> str:
+    end = strings.find(b"\0", offset)
+    if offset >= len(strings) or end < 0:
+        raise PercpuError(f"a symbol's name is at byte {offset} of a string table of {len(strings)}")
+    return strings[offset:end].decode("utf-8", errors="backslashreplace")
+
+
+def _map(path: str) -> mmap.mmap:
+    """The bytes of the file."""
+    try:
+        # Without O_NONBLOCK, a named pipe would make open() wait for a writer.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise PercpuError(f"{path}: not a regular file: expected an ELF file")
+            # An empty file cannot be mapped.
+            start = os.pread(handle, 4, 0) if status.st_size >= 4 else b""
+            if start != b"\x7fELF":
+                raise PercpuError(f"{path}: not an ELF file: it begins with {start!r}, expected b'\\x7fELF'")
+            return mmap.mmap(handle, 0, prot=mmap.PROT_READ)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise PercpuError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        # A NUL in the path.
+        raise PercpuError(f"{path!r}: {error}") from error

@@ -1,0 +1,1 @@
+"""The reports: each module turns what `check` found into one format."""

@@ -1,0 +1,53 @@
+"""The report as JSON, for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from percpu_tools.check import Report
+
+
+def render(reports: Sequence[Report]) -> str:
+    """One object for one file, a list for several."""
+    objects = [as_object(report) for report in reports]
+    return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2) + "\n"
+
+
+def as_object(report: Report) -> dict[str, Any]:
+    layout = report.layout
+    return {
+        "file": report.file,
+        "arch": layout.arch,
+        "layout": layout.layout,
+        "cpu_num": layout.cpu_num,
+        "template_size": layout.template_size,
+        "stride": layout.stride,
+        "alignment": layout.alignment,
+        "reserved": layout.reserved,
+        "variables": [
+            {
+                "name": variable.name,
+                "offset": variable.offset,
+                "size": variable.size,
+                "alignment": variable.alignment,
+                "section": variable.section,
+            }
+            for variable in layout.variables
+        ],
+        "findings": [
+            {
+                "rule": finding.rule,
+                "slug": finding.slug,
+                "level": finding.level,
+                "message": finding.message,
+                "symbol": finding.symbol,
+                "section": finding.section,
+                "found": finding.found,
+                "expected": finding.expected,
+                "fix": list(finding.fix),
+            }
+            for finding in report.findings
+        ],
+    }

@@ -1,0 +1,131 @@
+"""The report as text, for people.
+
+It is composed once, as lines of styled pieces. Only a terminal gets the styles, through rich; a file or
+a pipe gets the same lines plain, and does not wait for rich to be imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from percpu_tools.check import Report
+from percpu_tools.findings import Finding
+from percpu_tools.layout import Layout
+from percpu_tools.names import printable
+
+# Pieces of (text, style of rich).
+Line = list[tuple[str, str]]
+
+_LEVEL_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+
+
+def render(reports: Sequence[Report]) -> str:
+    """The plain text."""
+    return "".join("".join(text for text, _ in line) + "\n" for line in lines(reports))
+
+
+def write(reports: Sequence[Report], stream: TextIO) -> None:
+    """Write to `stream`, in colour if it is a terminal."""
+    if not stream.isatty():
+        stream.write(render(reports))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream)
+    for line in lines(reports):
+        # Text, not markup: a symbol may be called "[red]". The terminal wraps long lines by itself.
+        console.print(Text.assemble(*line), soft_wrap=True)
+
+
+def lines(reports: Sequence[Report]) -> Iterator[Line]:
+    for number, report in enumerate(reports):
+        if number:
+            yield []
+        yield from _report(report)
+
+
+def _report(report: Report) -> Iterator[Line]:
+    layout = report.layout
+    yield [(printable(report.file), "bold"), (": " + _headline(layout), "")]
+    sizes = [
+        ("template", layout.template_size),
+        ("stride", layout.stride),
+        ("alignment", layout.alignment),
+        ("reserved", layout.reserved),
+    ]
+    if layout.has_areas:
+        yield [("  " + ", ".join(f"{name} {_bytes(size)}" for name, size in sizes), "")]
+    if layout.variables:
+        yield []
+        yield from _variables(layout)
+    for finding in report.findings:
+        yield []
+        yield from _finding(report, finding)
+    yield []
+    yield _verdict(report)
+
+
+def _headline(layout: Layout) -> str:
+    arch = layout.arch or "unknown architecture"
+    if layout.layout is None:
+        return f"{arch}, no per-CPU data"
+    if layout.layout == "none":
+        return f"{arch}, sp-naive: one CPU, no areas"
+    return f"{arch}, {layout.layout}, {_cpus(layout.cpu_num)}"
+
+
+def _cpus(number: int | None) -> str:
+    return "unknown number of CPUs" if number is None else f"{number} CPU{'s' if number != 1 else ''}"
+
+
+def _bytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size} bytes"
+
+
+def _variables(layout: Layout) -> Iterator[Line]:
+    rows = [
+        ("-" if variable.offset is None else f"{variable.offset:#x}", str(variable.size), str(variable.alignment), variable.section, variable.name)
+        for variable in layout.variables
+    ]
+    titles = ("offset", "size", "aligned", "section", "variable")
+    table = [titles, *(tuple(printable(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
+    for number, row in enumerate(table):
+        cells = [
+            cell.ljust(width) if column >= 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths))
+        ]
+        yield [(("  " + "  ".join(cells)).rstrip(), "" if number else "dim")]
+
+
+def _finding(report: Report, finding: Finding) -> Iterator[Line]:
+    yield [
+        (f"{printable(report.file)}: ", ""),
+        (finding.level, _LEVEL_STYLES[finding.level]),
+        (f" {finding.rule} {finding.slug}: ", "bold"),
+        (printable(finding.message), ""),
+    ]
+    for title, value in (
+        ("symbol", finding.symbol),
+        ("section", finding.section),
+        ("found", finding.found),
+        ("expected", finding.expected),
+    ):
+        if value is not None:
+            yield [(f"  {title + ':':<10}", "dim"), (printable(value), "")]
+    for number, mend in enumerate(finding.fix, 1):
+        title = "mend:" if number == 1 else ""
+        yield [(f"  {title:<10}", "dim"), (f"{number}. {printable(mend)}", "green")]
+
+
+def _verdict(report: Report) -> Line:
+    if report.ok:
+        return [("nothing found", "bold green")]
+    counts = [
+        f"{number} {level}{'s' if number != 1 else ''}"
+        for level in ("error", "warning")
+        if (number := sum(finding.level == level for finding in report.findings))
+    ]
+    return [(", ".join(counts), "bold red"), ("; percpu-check --explain RULE tells more", "dim")]

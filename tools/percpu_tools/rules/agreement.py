@@ -1,0 +1,222 @@
+"""Rules about facts that several parties hold: script, runtime, alignment of the variables, the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from percpu_tools.findings import Finding
+from percpu_tools.image import Image
+from percpu_tools.layout import Layout
+from percpu_tools.rules import rule
+
+_RENDER = "render the fragment with percpu-ldscript in place of a section written by hand"
+
+
+@rule("T10", "misaligned-areas", "a variable is aligned on CPU 0 and misaligned on others")
+def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      The area of CPU n begins at _percpu_start + n * stride. The linker aligns the template to its most
+      aligned variable; a stride that is not a multiple of that alignment loses it from CPU 1 on. A
+      template of 0x140 bytes with a variable aligned to 0x100 has a stride of 0x140 when it is rounded to
+      cache lines only. Aligned vector accesses fault, page-aligned data shares pages.
+
+    Reproduce
+      alignas(256) in a per-CPU variable, and a script with
+      _percpu_stride = ALIGN(_percpu_load_end - _percpu_load_start, 64);
+
+    Mend
+      1. Round the stride up to the larger of the cache line and ALIGNOF(.percpu). The fragment does.
+      2. Ask for less alignment.
+    """
+    section = layout.section
+    if not layout.has_areas or section is None or not layout.template_size:
+        return
+    # The most aligned variable is the one that asked for the section's alignment, or is as good a witness.
+    witness = max(layout.variables, key=lambda variable: variable.alignment, default=None)
+    symbol = witness.symbol if witness else None
+    name = f" ({witness.name} has it)" if witness else ""
+    if layout.stride and layout.stride % section.alignment:
+        origin = "_percpu_stride" if layout.stride_given else "the stride that the runtime computes"
+        yield Finding(
+            "error",
+            f"{origin} is not a multiple of the alignment of {section.name}{name}: from CPU 1 on, the area loses it",
+            symbol=symbol,
+            section=section.name,
+            found=f"stride {layout.stride:#x}",
+            expected=f"a multiple of {section.alignment:#x}",
+            fix=(
+                "round the stride up to max(cache line, ALIGNOF(.percpu)) in the linker script",
+                _RENDER,
+                f"ask for an alignment of at most {layout.stride & -layout.stride:#x}",
+            ),
+        )
+    if layout.start is not None and layout.start % section.alignment:
+        yield Finding(
+            "error",
+            f"_percpu_start is not aligned as {section.name} is{name}: every area loses the alignment",
+            symbol="_percpu_start",
+            section=section.name,
+            found=f"_percpu_start at {layout.start:#x}",
+            expected=f"a multiple of {section.alignment:#x}",
+            fix=("write `. = ALIGN(ALIGNOF(.percpu));` before _percpu_start in the linker script", _RENDER),
+        )
+
+
+@rule("T11", "stride-disagreement", "the linker script and the runtime do not agree")
+def disagreement(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      The script reserves the memory of the areas, and the runtime walks through it. When they do not
+      use the same stride, the same layout or the same cache line, the runtime writes beyond what was
+      reserved, most often over the boot stack, or reads variables where none are.
+
+    Reproduce
+      . = _percpu_load_start + ALIGN(64) * CPU_NUM;     with a runtime that rounds areas to 4 KiB
+      or a runtime compiled with non-zero-vma, linked with a script that places .percpu at 0
+
+    Mend
+      1. Render the fragment with the same architecture, features and cache line with which the runtime
+         is compiled. The SCons tool does both from one place.
+      2. Let the script say its stride (_percpu_stride), which the runtime then uses.
+    """
+    if layout.layout is None:
+        return
+    yield from _note_against_file(layout, image)
+    if layout.has_areas and layout.section is not None:
+        yield from _stride_against_memory(layout)
+
+
+def _note_against_file(layout: Layout, image: Image) -> Iterator[Finding]:
+    note = layout.note
+    if note is None:
+        return
+    if note.arch is not None and note.arch != layout.arch:
+        yield Finding(
+            "error",
+            "the runtime's note speaks of another architecture than the ELF header",
+            section=".note.percpu",
+            found=f"arch={note.arch} in the note",
+            expected=f"{layout.arch or image.machine}, as the ELF header has it",
+            fix=("compile the runtime and the kernel with the same compiler",),
+        )
+    if layout.section is not None and note.layout is not None and note.layout != layout.layout:
+        yield Finding(
+            "error",
+            f"the runtime is built for the {note.layout} layout, and the script has linked {layout.section.name} as {layout.layout}",
+            section=layout.section.name,
+            found=f"{layout.section.name} at {layout.load_start or 0:#x}",
+            expected="address 0" if note.layout == "zero-vma" else "an ordinary address, not 0",
+            fix=(
+                "render the fragment with the features with which the runtime is compiled "
+                + ("(without non-zero-vma)" if note.layout == "zero-vma" else "(with non-zero-vma)"),
+                "compile everything again after changing features",
+            ),
+        )
+    if layout.stride_given and layout.stride and note.cache_line and layout.stride % note.cache_line:
+        yield Finding(
+            "error",
+            "the script rounds areas to a smaller cache line than the one that the runtime is built for",
+            symbol="_percpu_stride",
+            section=layout.section.name if layout.section else None,
+            found=f"stride {layout.stride}",
+            expected=f"a multiple of cache-line={note.cache_line} in the note",
+            fix=(f"render the fragment with --cache-line {note.cache_line}", "compile the runtime with the PERCPU_CACHE_LINE of the script"),
+        )
+    near_end = layout.value("_percpu_near_end")
+    if note.near_reach and near_end is not None and layout.load_start is not None and near_end - layout.load_start > note.near_reach:
+        yield Finding(
+            "error",
+            "the near variables end beyond the reach of the runtime's near accesses",
+            symbol="_percpu_near_end",
+            section=layout.section.name if layout.section else None,
+            found=f"{near_end - layout.load_start} bytes of near variables",
+            expected=f"at most near-reach={note.near_reach} in the note",
+            fix=("define the largest ones with PERCPU_DEFINE in place of PERCPU_DEFINE_NEAR", "leave the feature all-near out"),
+        )
+
+
+def _stride_against_memory(layout: Layout) -> Iterator[Finding]:
+    section = layout.section
+    assert section is not None
+    stride, reserved, template = layout.stride, layout.reserved, layout.template_size
+    if stride is None or template is None:
+        return
+    if stride < template:
+        yield Finding(
+            "error",
+            "the stride is smaller than the template: each area is written over by the next one's first variables",
+            symbol="_percpu_stride" if layout.stride_given else None,
+            section=section.name,
+            found=f"stride {stride}",
+            expected=f"at least the template's {template} bytes",
+            fix=("compute the stride from SIZEOF(.percpu) in the linker script", _RENDER),
+        )
+    if reserved is None:
+        return
+    cpu_num = layout.value("_percpu_cpu_num")
+    if cpu_num is None:
+        cpu_num = layout.cpu_num_asked
+    # The last area needs no padding behind it.
+    if cpu_num is not None and reserved < (cpu_num - 1) * stride + template:
+        yield Finding(
+            "error",
+            f"the script reserves less than the areas of {cpu_num} CPUs need: the last ones are written over what follows",
+            symbol="_percpu_end",
+            section=section.name,
+            found=f"{reserved} bytes from _percpu_start to _percpu_end",
+            expected=f"{cpu_num} strides of {stride} bytes, {cpu_num * stride}",
+            fix=("reserve CPU_NUM strides, and not CPU_NUM templates, in the linker script", _RENDER),
+        )
+    elif cpu_num is None and template and (reserved < stride or reserved % stride):
+        yield Finding(
+            "error",
+            "what the script reserves is not a whole number of the runtime's strides: the two do not round alike",
+            symbol="_percpu_end",
+            section=section.name,
+            found=f"{reserved} bytes from _percpu_start to _percpu_end",
+            expected=f"a multiple of the stride, {stride} bytes",
+            fix=(
+                f"round areas to {layout.cache_line} bytes in the linker script, as the runtime does",
+                "define _percpu_stride in the script, which the runtime then uses",
+                _RENDER,
+            ),
+        )
+
+
+@rule("T28", "stale-cpu-num", "the kernel was linked for another CPU_NUM")
+def stale_cpu_num(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      CPU_NUM reaches the kernel through the linker script alone. Where the build does not know the
+      rendered script as a dependency of the link, a change of CPU_NUM leaves the old kernel: it boots
+      with the old number of areas, and CPUs beyond it have none.
+
+    Reproduce
+      Change CPU_NUM in a Makefile whose link rule does not name percpu.ld, and run make again.
+      percpu-check --cpu-num 8 kernel.elf
+
+    Mend
+      1. Make the rendered percpu.ld a dependency of the link. The SCons tool does.
+      2. Pass to percpu-check the number with which the script is rendered.
+    """
+    if layout.cpu_num_asked is None or not layout.has_areas:
+        return
+    if layout.cpu_num is None:
+        yield Finding(
+            "note",
+            "not judged: the file does not say for how many CPUs it was linked",
+            symbol="_percpu_cpu_num",
+            expected=f"CPU_NUM {layout.cpu_num_asked}, as --cpu-num says",
+            fix=(_RENDER,),
+        )
+    elif layout.cpu_num != layout.cpu_num_asked:
+        yield Finding(
+            "error",
+            "the file was linked for another number of CPUs than --cpu-num says",
+            symbol="_percpu_cpu_num",
+            section=layout.section.name if layout.section else None,
+            found=f"CPU_NUM {layout.cpu_num}",
+            expected=f"CPU_NUM {layout.cpu_num_asked}",
+            fix=("link again: the rendered script must be a dependency of the link", "correct --cpu-num"),
+        )
