@@ -7,5 +7,5 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("percpu")
-    group.addoption("--matrix", action="store_true", help="boot every variant of tests/matrix.py, not only the default ones")
+    group.addoption("--matrix", action="store_true", help="boot all variants of tests/matrix.py, not only the default ones")
     group.addoption("--boots", type=int, default=1, metavar="N", help="boot the demonstration kernel N times in a row")

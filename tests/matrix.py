@@ -90,5 +90,5 @@ def select(names: str) -> list[Variant]:
     by_name = {row.name: row for row in MATRIX}
     unknown = [name for name in names.split(",") if name not in by_name]
     if unknown:
-        raise ValueError(f"no variant is named {unknown[0]!r}; the names are in tests/matrix.py: {', '.join(by_name)}")
+        raise ValueError(f"no variant of tests/matrix.py is named {unknown[0]!r}; expected one of {', '.join(by_name)}")
     return [by_name[name] for name in names.split(",")]

@@ -44,7 +44,8 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     # tools/demo prints the help itself, so that asking for it installs nothing.
-    parser = argparse.ArgumentParser(prog="tools/demo", usage="tools/demo [--arch ARCH] [--cpus N]", add_help=False)
+    usage = "tools/demo [--arch ARCH] [--cpus N]"
+    parser = argparse.ArgumentParser(prog="tools/demo", usage=usage, add_help=False)
     parser.add_argument("--arch", default=ARCHITECTURES[0], choices=ARCHITECTURES)
     parser.add_argument("--cpus", default=4, type=_cpus)
     parser.add_argument("--packages", action="store_true")

@@ -51,7 +51,8 @@ def boot(board: Board, kernel: Path, cpus: int, timeout: float = 60) -> Boot:
         )
         printed, problem = done.stdout, _problem(board, done.returncode, _text(done.stdout))
     except FileNotFoundError:
-        raise QemuError(f"{command[0]} is not installed: apt-get install {board.qemu_package}, or run tools/demo") from None
+        mend = f"apt-get install {board.qemu_package}, or run tools/demo"
+        raise QemuError(f"{command[0]} is not installed: {mend}") from None
     except subprocess.TimeoutExpired as expired:
         printed, problem = expired.stdout or b"", f"it did not end within {timeout:g} s"
     return Boot(_text(printed), time.monotonic() - begin, problem)

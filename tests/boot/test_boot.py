@@ -34,7 +34,7 @@ class Row:
 def rows(output: str) -> list[Row]:
     pattern = r"^ *(\d+)  (0x[0-9a-f]+) +(\d+) +(true|false) +(\d+) +(\d+)  (\d+ \d+ \d+ \d+)$"
     return [
-        Row(int(cpu), int(area, 16), int(cpu_id), online, int(mail), int(ticks), [int(slot) for slot in slots.split()])
+        Row(int(cpu), int(area, 16), int(cpu_id), online, int(mail), int(ticks), list(map(int, slots.split())))
         for cpu, area, cpu_id, online, mail, ticks, slots in re.findall(pattern, output, re.MULTILINE)
     ]
 
@@ -79,7 +79,7 @@ def test_what_the_seed_crate_tests_holds(variant: Variant, built: Built) -> None
 @pytest.mark.parametrize(("machine_cpus", "running"), [(1, 1), (3, 3), (8, 4)])
 def test_areas_in_place_limit_the_cpus(built: Built, machine_cpus: int, running: int) -> None:
     output = check_demo(built.kernel(IN_PLACE, "demo"), IN_PLACE, machine_cpus, running)
-    assert f"4 areas of " in output
+    assert "4 areas of " in output
     assert f"machine with {machine_cpus} CPUs: running {running}\n" in output
 
 
@@ -92,7 +92,8 @@ def test_64_cpus_boot_from_a_file_no_larger_than_for_2() -> None:
     sizes = {}
     for cpus in (2, 64):
         folder = f"build/cpus-{cpus}"
-        kernel = scons(f"CPU_NUM={cpus}", f"{folder}/{IN_PLACE.name}/demo.elf", folder=folder).kernel(IN_PLACE, "demo")
+        target = f"{folder}/{IN_PLACE.name}/demo.elf"
+        kernel = scons(f"CPU_NUM={cpus}", target, folder=folder).kernel(IN_PLACE, "demo")
         check_demo(kernel, IN_PLACE, cpus, cpus)
         sizes[cpus] = kernel.stat().st_size
     assert abs(sizes[64] - sizes[2]) <= 64, sizes
@@ -105,28 +106,50 @@ def test_variants_have_names_of_their_own() -> None:
 
 # Faults: each is put into a kernel that passes without it, and the boot must say what is wrong.
 
+@dataclass(frozen=True)
+class Fault:
+    """A change to one source file, and what the boot must say of it."""
+
+    source: str
+    old: str
+    new: str
+    problem: str
+
+
 SOURCE_FAULTS = {
-    "initial value": ("demo.cpp", ".time_slice = 10, .queue", ".time_slice = 11, .queue", "scheduler begins with its initial value"),
-    "all CPUs use area 0": ("demo.cpp", "init_percpu_reg(cpu)", "init_percpu_reg(0)", "a CPU finds what CPU 0 wrote into its area"),
-    "wrong cpu_id": ("demo.cpp", "cpu_id.write_current(cpu)", "cpu_id.write_current(0)", "each CPU wrote its own cpu_id"),
-    "no reset": ("demo.cpp", "scheduler.reset_to_init();", "", "reset_to_init brings the initial value back"),
-    "no histogram": ("demo.cpp", "++slots[tick % 4]", "(void)slots, (void)tick", "each CPU's histogram holds its own ticks"),
-    "hold kept": ("preempt.cpp", "preempt_depth.sub_current_raw(1);", "", "each hold on a CPU was given back"),
-    "no timer": ("demo.cpp", "board::start_timer();", "", "did not end within 5 s"),
-    "exception": ("demo.cpp", "use_scheduler();\n\n", 'asm volatile("ud2");\n\n', "exception 6 at "),
-    "no verdict": ("check.cpp", 'print("all "', 'print("nearly all "', "did not say that its checks held"),
-    "wrong status": ("x86_64/board.cpp", "ok ? 0x10 : 0x11", "0x12", "exit status is 37"),
-    "reset": ("demo.cpp", "use_scheduler();\n\n", 'asm volatile("outb %b0, $0x64" : : "a"(0xfe));\n\n', "exit status is 0"),
+    "initial value": Fault(
+        "demo.cpp", ".time_slice = 10, .queue", ".time_slice = 11, .queue", "scheduler begins with its initial value"
+    ),
+    "all CPUs use area 0": Fault(
+        "demo.cpp", "init_percpu_reg(cpu)", "init_percpu_reg(0)", "a CPU finds what CPU 0 wrote into its area"
+    ),
+    "wrong cpu_id": Fault(
+        "demo.cpp", "cpu_id.write_current(cpu)", "cpu_id.write_current(0)", "each CPU wrote its own cpu_id"
+    ),
+    "no reset": Fault("demo.cpp", "scheduler.reset_to_init();", "", "reset_to_init brings the initial value back"),
+    "no histogram": Fault(
+        "demo.cpp", "++slots[tick % 4]", "(void)slots, (void)tick", "each CPU's histogram holds its own ticks"
+    ),
+    "hold kept": Fault(
+        "preempt.cpp", "preempt_depth.sub_current_raw(1);", "", "each hold on a CPU was given back"
+    ),
+    "no timer": Fault("demo.cpp", "board::start_timer();", "", "did not end within 5 s"),
+    "exception": Fault("demo.cpp", "use_scheduler();\n\n", 'asm volatile("ud2");\n\n', "exception 6 at "),
+    "no verdict": Fault("check.cpp", 'print("all "', 'print("nearly all "', "did not say that its checks held"),
+    "wrong status": Fault("x86_64/board.cpp", "ok ? 0x10 : 0x11", "0x12", "exit status is 37"),
+    "reset": Fault(
+        "demo.cpp", "use_scheduler();\n\n", 'asm volatile("outb %b0, $0x64" : : "a"(0xfe));\n\n', "exit status is 0"
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", SOURCE_FAULTS)
 def test_a_faulty_kernel_fails(fault: str, build_by_hand: Callable[..., Path]) -> None:
-    name, old, new, message = SOURCE_FAULTS[fault]
-    kernel = build_by_hand(features=("preempt",), changes=[(name, old, new)])
+    change = SOURCE_FAULTS[fault]
+    kernel = build_by_hand(features=("preempt",), changes=[(change.source, change.old, change.new)])
     result = boot(X86_64, kernel, 4, timeout=5)
     assert not result.ok
-    assert message in (result.problem or ""), result.output
+    assert change.problem in (result.problem or ""), result.output
 
 
 def test_a_kernel_built_by_hand_boots(build_by_hand: Callable[..., Path]) -> None:
@@ -165,7 +188,8 @@ def test_a_faulty_fragment_fails(fault: str, build_by_hand: Callable[..., Path])
 
 def test_no_qemu_is_said_in_one_line(built: Built) -> None:
     board = replace(X86_64, qemu=("qemu-system-nowhere",))
-    with pytest.raises(QemuError, match="^qemu-system-nowhere is not installed: apt-get install qemu-system-x86, or run tools/demo$"):
+    message = "^qemu-system-nowhere is not installed: apt-get install qemu-system-x86, or run tools/demo$"
+    with pytest.raises(QemuError, match=message):
         boot(board, built.kernel(IN_PLACE, "demo"), 4)
 
 

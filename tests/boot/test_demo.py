@@ -102,5 +102,6 @@ def test_who_may_not_install_is_told_the_command() -> None:
 
 
 def test_what_is_there_is_not_installed_again() -> None:
-    done = run("bash", "-euc", (TOP / "tools" / "setup.bash").read_text() + "setup_packages bash coreutils", "tools/demo")
+    script = (TOP / "tools" / "setup.bash").read_text()
+    done = run("bash", "-euc", script + "setup_packages bash coreutils", "tools/demo")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -33,7 +33,9 @@ Barrier finished;
 
 uint32_t mail_for(size_t cpu) { return static_cast<uint32_t>(1000 + cpu); }
 
-bool has_initial_value(const Scheduler& it) { return it.time_slice == 10 && it.queue_length == 0 && it.idle; }
+bool has_initial_value(const Scheduler& it) {
+    return it.time_slice == 10 && it.queue_length == 0 && it.idle;
+}
 
 // Before anything was written: each area is a copy of the template.
 void check_initial_values(size_t cpu) {
@@ -41,13 +43,14 @@ void check_initial_values(size_t cpu) {
     check(!*online.remote_ptr(cpu), "online begins as false");
     check(*mail.remote_ptr(cpu) == no_mail, "mail begins as no_mail");
     check(has_initial_value(*scheduler.remote_ptr(cpu)), "scheduler begins with its initial value");
-    for (const uint32_t count : *histogram.remote_ptr(cpu)) check(count == 1, "each slot of the histogram begins as 1");
+    for (const uint32_t count : *histogram.remote_ptr(cpu)) check(count == 1, "each slot begins as 1");
     check(*ticks.remote_ptr(cpu) == 0, "ticks begin as 0");
     const auto& page = *scratch.remote_ptr(cpu);
     check(page[0] == 0xaa && page[1] == 0x55 && page[2] == 0, "scratch begins with 0xaa, 0x55, 0");
     check(*ticks_wanted.remote_ptr(cpu) == 10, "ticks_wanted begins as 10");
     check(reinterpret_cast<uintptr_t>(&page) % 4096 == 0, "scratch begins a page");
-    check(reinterpret_cast<uintptr_t>(ticks.remote_ptr(cpu)) % PERCPU_CACHE_LINE == 0, "ticks begin a cache line");
+    const uintptr_t line = reinterpret_cast<uintptr_t>(ticks.remote_ptr(cpu));
+    check(line % PERCPU_CACHE_LINE == 0, "ticks begin a cache line");
 }
 
 void use_scheduler() {
@@ -80,8 +83,8 @@ void print_table(size_t cpus) {
     for (size_t cpu = 0; cpu < cpus; ++cpu) {
         const auto& slots = *histogram.remote_ptr(cpu);
         print(column(cpu, 3), "  ", hex(percpu::percpu_area_base(cpu)), column(*cpu_id.remote_ptr(cpu), 8),
-              column(*online.remote_ptr(cpu), 8), column(*mail.remote_ptr(cpu), 8), column(*ticks.remote_ptr(cpu), 8),
-              "  ", slots[0], " ", slots[1], " ", slots[2], " ", slots[3], "\n");
+              column(*online.remote_ptr(cpu), 8), column(*mail.remote_ptr(cpu), 8),
+              column(*ticks.remote_ptr(cpu), 8), "  ", slots[0], " ", slots[1], " ", slots[2], " ", slots[3], "\n");
     }
     print("ticks of all CPUs: ", ticks.sum(), "\n");
 }

@@ -49,8 +49,8 @@ struct Values {
 };
 
 constexpr Values initial = {true, 1, 2, 3, 4, 5, {6, 7}};
-constexpr Values written_locally = {false, 123, 0xabcd, 0xdead'beef, 0xa2ce'a2ce'a2ce'a2ce, 0xffff'0000, {0x2333, 100}};
-constexpr Values written_remotely = {false, 222, 0x1234, 0xf00d'f00d, 0xfeed'feed'feed'feed, 0xffff, {0x4666, 200}};
+constexpr Values written_locally = {false, 12, 0x3456, 0x789a'bcde, 0x0123'4567'89ab'cdef, 0x1020'3040, {66, 77}};
+constexpr Values written_remotely = {false, 210, 0x6543, 0xedcb'a987, 0xfedc'ba98'7654'3210, 0x0403'0201, {88, 99}};
 
 Values read_local() {
     return {flag.read_current(), byte.read_current(), half.read_current(), word.read_current(),
@@ -92,10 +92,15 @@ void write_remote(size_t cpu, const Values& values) {
     pair.remote_ref_mut_raw(cpu) = values.pair;
 }
 
+void check_base_register(size_t cpu) {
+    check(percpu::read_percpu_reg() == percpu::percpu_area_base(cpu), "the base register holds the CPU's area");
+}
+
 template <typename Variable>
 void check_local_pointer(const Variable& variable) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(variable.current_ptr());
-    check(address == percpu::read_percpu_reg() + variable.offset(), "a local pointer is the area's base plus the offset");
+    const uintptr_t expected = percpu::read_percpu_reg() + variable.offset();
+    check(address == expected, "a local pointer is the area's base plus the offset");
 }
 
 void test_local() {
@@ -136,7 +141,8 @@ void test_refused_bases() {
     const auto layout = percpu::percpu_area_layout_expected(1);
     auto* const base = static_cast<char*>(allocate(layout.size + 1, layout.alignment));
     const auto unaligned = percpu::init(base + 1, 1);
-    check(!unaligned && unaligned.error() == percpu::InitError::UnalignedBase, "init refuses an unaligned base");
+    const bool refused = !unaligned && unaligned.error() == percpu::InitError::UnalignedBase;
+    check(refused, "init refuses an unaligned base");
 }
 
 }  // namespace
@@ -145,7 +151,7 @@ extern "C" void on_tick() {}
 
 extern "C" void secondary_main(size_t cpu) {
     percpu::init_percpu_reg(cpu);
-    check(percpu::read_percpu_reg() == percpu::percpu_area_base(cpu), "the base register holds the CPU's own area");
+    check_base_register(cpu);
     check(read_local() == written_remotely, "a CPU sees what CPU 0 wrote into its area");
     write_local(written_locally);
     finished.arrive();
@@ -160,7 +166,7 @@ extern "C" void primary_main() {
     print(*made, " areas of ", percpu::percpu_area_size(), " bytes ", areas_are, "\n");
 
     percpu::init_percpu_reg(0);
-    check(percpu::read_percpu_reg() == percpu::percpu_area_base(0), "the base register holds the CPU's own area");
+    check_base_register(0);
     test_local();
 
     if (!sp_naive) {

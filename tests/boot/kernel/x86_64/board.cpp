@@ -124,7 +124,7 @@ void set_gate(unsigned vector, Handler* handler) {
 
 template <unsigned Vector = 0>
 void set_exception_gates() {
-    constexpr uint32_t with_error_code = 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21;
+    constexpr uint32_t with_error_code = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21;
     if constexpr ((with_error_code >> Vector & 1) != 0)
         set_gate(Vector, exception_with_error_code<Vector>);
     else
