@@ -48,7 +48,7 @@ PERCPU_CHECKCOMSTR
     does the same is displayed.
 
 PERCPU_CHECKFLAGS
-    Options of percpu-check, such as "--budget 4096" or ["--disable", "T27"].
+    Options of percpu-check, such as "--disable T23" or ["--disable", "T23"].
 
 PERCPU_FEATURES
     The features of the runtime, as a list or as a string: sp-naive, non-zero-vma, preempt, arm-el2,

@@ -34,16 +34,16 @@ def generate(env):
         PERCPU_LINKERSCRIPTCOM=Action(_render_script, _displayed("PERCPU_LINKERSCRIPTCOMSTR", _script_command),
                                       varlist=[*_RENDERING, "PERCPU_TEMPLATE_VARIABLES"]),
     )
-    env["BUILDERS"]["PercpuFragment"] = _Settled(Builder(
-        action="$PERCPU_FRAGMENTCOM", suffix=".ld", source_scanner=SCons.Scanner.ScannerBase(
+    env["BUILDERS"]["PercpuFragment"] = _Fragment(Builder(
+        action=Action("$PERCPU_FRAGMENTCOM", "$PERCPU_FRAGMENTCOMSTR"), suffix=".ld", source_scanner=SCons.Scanner.ScannerBase(
             _scan_script, name="PercpuScript", path_function=script_folders, recursive=True),
         emitter=_depend_on_template))
     env["BUILDERS"]["PercpuLinkerScript"] = _Settled(Builder(
-        action="$PERCPU_LINKERSCRIPTCOM", suffix=".ld", src_suffix=".ld.j2", single_source=True,
+        action=Action("$PERCPU_LINKERSCRIPTCOM", "$PERCPU_LINKERSCRIPTCOMSTR"), suffix=".ld", src_suffix=".ld.j2", single_source=True,
         source_scanner=SCons.Scanner.ScannerBase(_scan_template, name="PercpuTemplate", recursive=True)))
     env["BUILDERS"]["PercpuRuntime"] = Builder(action=Action(_copy, _displayed("PERCPU_RUNTIMECOMSTR", _copy_command)))
     env["BUILDERS"]["PercpuCheck"] = Builder(
-        action="$PERCPU_CHECKCOM", suffix=".check.txt", emitter=checking.never_from_cache)
+        action=Action("$PERCPU_CHECKCOM", "$PERCPU_CHECKCOMSTR"), suffix=".check.txt", emitter=checking.never_from_cache)
 
 
 def script_folders(env, directory=None, *_):
@@ -62,6 +62,15 @@ class _Settled(Proxy):
         with said_plainly():
             settled = variables.settings(called).as_overrides()
         return self.get()(env, target, source, **{**overrides, **settled})
+
+
+class _Fragment(_Settled):
+    """PercpuFragment: what alone is named in a call is its target, for it needs no source."""
+
+    def __call__(self, env, target=None, source=None, **overrides):
+        if target is None:
+            target, source = source, []
+        return super().__call__(env, target, source, **overrides)
 
 
 def _render_fragment(target, source, env):

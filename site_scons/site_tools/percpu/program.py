@@ -1,5 +1,6 @@
 """Program as SCons has it, with the runtime, the fragment and the check added to each call."""
 
+import SCons.Scanner
 import SCons.Tool
 from percpu_tools import linkcommand, paths, scriptfiles
 from percpu_tools.errors import PercpuError
@@ -21,6 +22,7 @@ def generate(env):
     """Puts the kernel's Program in the place of SCons's own, around it."""
     program = SCons.Tool.createProgBuilder(env)
     if not isinstance(program, KernelProgram):
+        program.target_scanner = _IncludeScanner(program.target_scanner)
         env["BUILDERS"]["Program"] = KernelProgram(program)
 
 
@@ -140,11 +142,12 @@ class _Kernel:
     def finish(self, nodes):
         """What hangs on the program once it exists: dependencies, the check, and cleaning."""
         called, program = self._called, nodes[0]
-        called.Depends(program, [self._fragment, *self._scripts, *self._included()])
+        called.Depends(program, [self._fragment, *self._scripts])
+        program.attributes.percpu_scripts = self._scripts
         called.Clean(program, self._folder)
         checked = called.Override(self._check_overrides())
-        if not hasattr(program.attributes, "percpu"):
-            program.attributes.percpu = True
+        if not hasattr(program.attributes, "percpu_gate"):
+            program.attributes.percpu_gate = True
             called.AddPostAction(program, Action(checking.Gate(checked, self._folder), None))
         if checked["PERCPU_CHECK"] != "off":
             checked.PercpuCheck(self._folder.File("check.txt"), program)
@@ -158,11 +161,21 @@ class _Kernel:
             "PERCPU_CHECKFLAGS": variables.words(self._called, "PERCPU_CHECKFLAGS"),
         }
 
-    def _included(self):
-        """The files that the scripts INCLUDE, as far as they are there already."""
-        folders = [str(folder) for folder in builders.script_folders(self._called)]
-        found = []
-        for script in self._scripts:
+
+class _IncludeScanner(SCons.Scanner.ScannerBase):
+    """Program's own scanner, which finds libraries, and with it the files that linker scripts INCLUDE."""
+
+    def __init__(self, libraries):
+        super().__init__(function=libraries, name="PercpuProgram", path_function=libraries.path)
+
+    def __call__(self, node, env, path=()):
+        found = list(self.function(node, env, path))
+        scripts = getattr(node.attributes, "percpu_scripts", [])
+        folders = [str(folder) for folder in builders.script_folders(env)] if scripts else []
+        for script in scripts:
+            # One that is generated may not be there yet: SCons asks again when it is.
             if script.rexists():
-                found += scriptfiles.read_script(script.rfile().get_abspath(), folders).files[1:]
-        return [self._called.fs.File(str(path)) for path in found]
+                with said_plainly(script):
+                    files = scriptfiles.read_script(script.rfile().get_abspath(), folders).files[1:]
+                found += [env.fs.File(str(file), env.fs.Top) for file in files]
+        return found

@@ -132,7 +132,8 @@ def _arch(env):
     given = _text(env, "PERCPU_ARCH")
     if not given:
         return machine(env).arch
-    targets.target(given)
+    if given not in targets.TARGETS:
+        raise PercpuError(f"PERCPU_ARCH is {given!r}: expected one of {', '.join(targets.TARGETS)}")
     built_for = machine(env)
     if built_for.processor != given:
         raise PercpuError(

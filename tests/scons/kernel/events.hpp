@@ -1,0 +1,3 @@
+#pragma once
+
+#define EVENT_WEIGHT 2

@@ -1,0 +1,156 @@
+"""What is built, and what is built again: by what ran."""
+
+from __future__ import annotations
+
+import pytest
+from scons.project import COMPILE, LINK, USUAL
+
+
+def test_an_ordinary_program_becomes_a_kernel(project):
+    assert sorted(project.build()) == sorted(COMPILE + LINK)
+    assert project.cpu_num("kernel.elf") == 4
+    assert "cpu_id" in (project.folder / "kernel.elf.percpu/check.txt").read_text()
+
+
+def test_the_tool_is_loaded_by_environment_too(project):
+    project.sconstruct("""\
+        env = Environment(tools=["default", "percpu"], toolpath=TOOLPATH, CPU_NUM=8, **KERNEL, **SHORT)
+        env.Program("kernel.elf", SOURCES)
+    """)
+    assert sorted(project.build()) == sorted(COMPILE + LINK)
+    assert project.cpu_num("kernel.elf") == 8
+
+
+def test_the_tool_may_be_loaded_before_the_default_ones(project):
+    project.sconstruct("""\
+        env = Environment(tools=["percpu", "default"], toolpath=TOOLPATH, CPU_NUM=8, **KERNEL, **SHORT)
+        env.Program("kernel.elf", SOURCES)
+    """)
+    assert sorted(project.build()) == sorted(COMPILE + LINK)
+
+
+def test_a_second_build_does_nothing(project):
+    project.build()
+    assert project.build() == []
+
+
+def test_a_change_of_cpu_num_compiles_nothing(project):
+    project.build()
+    assert project.build("CPU_NUM=8") == LINK
+    assert project.cpu_num("kernel.elf") == 8
+    assert project.build("CPU_NUM=8") == []
+
+
+def test_a_change_of_a_source_compiles_that_one(project):
+    project.build()
+    project.replace("events.cpp", "size_t count", "size_t  count")
+    assert project.build() == ["compile events.o"]
+    project.replace("events.hpp", "2", "3")
+    assert project.build() == ["compile events.o", *LINK[1:]]
+
+
+def test_the_headers_of_the_runtime_are_dependencies(project):
+    tree = project.scons("--tree=all", "--dry-run").out
+    for header in ("percpu/percpu.hpp", "percpu/variable.hpp"):
+        assert header in tree
+    # The same when CPPPATH was set behind the tool, and when the object was declared before the program.
+    project.sconstruct(USUAL.replace("env.Program", 'env["CPPPATH"] = ["."]\nenv.Object("kernel.cpp")\nenv.Program'))
+    assert "percpu/variable.hpp" in project.scons("--tree=all", "--dry-run", "kernel.o").out
+    project.build()
+
+
+def test_features_compile_and_link_again(project):
+    features = 'PERCPU_FEATURES=ARGUMENTS.get("FEATURES", ""), '
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", features + "CPU_NUM=ARG"))
+    project.build()
+    everything = [line for line in COMPILE if not line.startswith("copy")] + LINK
+    assert sorted(project.build("FEATURES=non-zero-vma")) == sorted(everything)
+    symbols = project.symbols("kernel.elf")
+    assert symbols["_percpu_load_start"] == symbols["_percpu_start"] != 0
+    assert sorted(project.build("FEATURES=non-zero-vma,preempt")) == sorted(everything)
+    assert project.build("FEATURES=preempt,non-zero-vma") == []
+
+
+def test_options_of_the_check_only_check_again(project):
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_CHECKFLAGS=ARGUMENTS.get("FLAGS", ""), CPU_NUM=ARG'))
+    project.build()
+    assert project.build("FLAGS=--disable T23") == ["check kernel.elf"]
+    assert project.build("FLAGS=--disable T23") == []
+
+
+def test_clean_leaves_the_sources(project):
+    before = project.files()
+    project.build()
+    assert project.files() > before
+    project.build("-c")
+    assert {name for name in project.files() if "sconsign" not in name} == before
+    assert not (project.folder / "kernel.elf.percpu").exists()
+
+
+def test_two_jobs(project):
+    assert sorted(project.build("-j2")) == sorted(COMPILE + LINK)
+    assert project.build("-j2") == []
+
+
+def test_a_dry_run_writes_nothing(project):
+    before = project.files()
+    assert sorted(project.build("--dry-run")) == sorted(COMPILE + LINK)
+    assert {name for name in project.files() if "sconsign" not in name} == before
+
+
+def test_silent(project):
+    run = project.scons("--silent")
+    assert (run.status, run.out, run.err) == (0, "", "")
+    assert project.cpu_num("kernel.elf") == 4
+
+
+def test_lines_without_comstr_are_commands_that_do_the_same(project):
+    project.sconstruct(USUAL.replace(", **SHORT", ""))
+    run = project.scons()
+    assert run.status == 0, run.err
+    assert "percpu-ldscript render --cpu-num 4 --arch x86_64 --linker ld --mode insert -o kernel.elf.percpu/percpu.ld\n" in run.out
+    assert "percpu-check --cpu-num 4 kernel.elf\n" in run.out
+
+
+def test_a_cache_is_filled_and_used_and_the_check_still_made(project):
+    project.sconstruct('CacheDir("cache")\n' + USUAL)
+    project.build()
+    project.build("-c")
+    again = project.build()
+    assert [line for line in again if not line.startswith("Retrieved")] == ["check kernel.elf"]
+    assert project.build() == []
+
+
+def test_another_checkout_builds_everything_from_a_shared_cache(project, tmp_path):
+    project.sconstruct(f"CacheDir({str(tmp_path / 'cache')!r})\n" + USUAL)
+    project.build()
+    other = type(project)(tmp_path / "another" / "place")
+    other.sconstruct(f"CacheDir({str(tmp_path / 'cache')!r})\n" + USUAL)
+    assert [line for line in other.build() if not line.startswith("Retrieved")] == ["check kernel.elf"]
+
+
+@pytest.mark.parametrize("launcher", ["ccache"])
+def test_a_compiler_launcher(project, tmp_path, launcher):
+    project.sconstruct(f"""\
+        env = Environment(CXX="{launcher} g++", **KERNEL, **SHORT)
+        env["ENV"]["CCACHE_DIR"] = {str(tmp_path / 'ccache')!r}
+        env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4)
+        env.Program("kernel.elf", SOURCES)
+    """)
+    project.build()
+    assert project.cpu_num("kernel.elf") == 4
+
+
+def test_the_compilation_database_knows_the_runtime(project):
+    project.sconstruct(USUAL.replace("env.Program", 'env.Tool("compilation_db")\nenv.CompilationDatabase()\nenv.Program'))
+    project.build()
+    database = (project.folder / "compile_commands.json").read_text()
+    assert '"file": "kernel.elf.percpu/area.cpp"' in database
+    assert "percpu_cpp/include" in database
+
+
+def test_help_names_the_variables_beside_the_options(project):
+    run = project.scons("--help")
+    assert run.status == 0
+    assert "CPU_NUM " in run.out
+    assert "--silent" in run.out
