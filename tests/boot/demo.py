@@ -31,8 +31,9 @@ def main() -> int:
     if _run("scons", "-Q", f"ARCH={variant.arch}", f"CPU_NUM={variant.cpus}", str(kernel)) != 0:
         return _failed("the build failed")
     _heading("Checking it")
-    if _run("percpu-check", str(kernel)) != 0:
-        return _failed("percpu-check has findings")
+    status = _run("percpu-check", str(kernel))
+    if status != 0:
+        return _failed("percpu-check has findings" if status == 1 else f"percpu-check ended with status {status}")
     _heading(f"Booting it on {variant.cpus} CPUs of {board.qemu[0]}")
     result = boot(board, kernel, variant.cpus)
     print(result.output, end="")
