@@ -9,7 +9,7 @@ void* memcpy(void* to, const void* from, size_t size);
 
 namespace percpu {
 
-#if defined(PERCPU_ARCH_X86_64) && !defined(PERCPU_SP_NAIVE)
+#if defined(PERCPU_ARCH_X86_64) && !defined(PERCPU_SP_NAIVE) && !PERCPU_BASE_REGISTER_IS(user)
 namespace arch {
 __attribute__((section(".percpu..first"))) constinit Header percpu_storage_header{};
 }

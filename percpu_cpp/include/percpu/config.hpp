@@ -12,6 +12,8 @@
 //   PERCPU_ALL_NEAR        every variable is near
 //   PERCPU_CHECKED         misuse stops in percpu_panic (area.hpp)
 //   PERCPU_BASE_REGISTER   the base register's name, for kernels whose default one is taken
+//   PERCPU_BASE_REGISTER_HEADER  with PERCPU_BASE_REGISTER=user, the header of the user's functions
+//   PERCPU_LARGE_TEMPLATE  AArch64, zero-VMA: the template may be larger than 64 KiB
 //   PERCPU_CACHE_LINE      bytes, a power of two
 //   PERCPU_LINUX_USER      1: a Linux user-space program, 0: a kernel. Found from -ffreestanding.
 
@@ -76,6 +78,14 @@
 #error "percpu: a Linux program cannot have a section at address 0: add the feature non-zero-vma, or compile a kernel with -ffreestanding"
 #endif
 
+#if defined(PERCPU_RESTARTABLE) && defined(PERCPU_ARCH_X86_64)
+#error "percpu: on x86_64 every update is one instruction already, and there is nothing to restart: remove the feature restartable"
+#endif
+
+#if defined(PERCPU_RESTARTABLE) && defined(PERCPU_SP_NAIVE)
+#error "percpu: with sp-naive updates are the compiler's atomics, and there is nothing to restart: remove one of the two features"
+#endif
+
 #if defined(PERCPU_ARM_EL2) && !defined(PERCPU_ARCH_AARCH64)
 #error "percpu: arm-el2 chooses TPIDR_EL2, a register of AArch64 only: remove the feature"
 #endif
@@ -122,7 +132,8 @@
 
 // The bytes of the area that a near access reaches, 0 for no limit: the range of the offset in a load's
 // or store's immediate. Only in the zero-VMA layout are addresses small enough to be such an offset.
-#if defined(PERCPU_SP_NAIVE) || defined(PERCPU_NON_ZERO_VMA) || defined(PERCPU_ARCH_X86_64)
+#if defined(PERCPU_SP_NAIVE) || defined(PERCPU_NON_ZERO_VMA) || defined(PERCPU_ARCH_X86_64) || \
+    PERCPU_BASE_REGISTER_IS(user)
 #define PERCPU_NEAR_REACH 0
 #elif defined(PERCPU_ARCH_AARCH64) || defined(PERCPU_ARCH_ARM)
 #define PERCPU_NEAR_REACH 4096

@@ -12,6 +12,7 @@
 // variable.hpp  to access them
 // area.hpp      to make the areas and to give each CPU its own
 // preempt.hpp   hooks for preemptible kernels
+// restart.hpp   what trap code does for restartable sequences
 // config.hpp    features and defaults
 
 #pragma once
@@ -20,5 +21,6 @@
 #include "config.hpp"
 #include "define.hpp"
 #include "preempt.hpp"
+#include "restart.hpp"
 #include "result.hpp"
 #include "variable.hpp"

@@ -277,6 +277,9 @@ public:
         check_current();
         if constexpr (kind == ScalarKind::floating)
             repeat([operand](Value old) { return old - operand; });
+        else if (__builtin_constant_p(operand))
+            // On the RISC architectures only add has a form with a number in the instruction.
+            arch::add<Storage, reach, Word>(static_cast<Word>(0 - addend(operand)));
         else
             arch::sub<Storage, reach, Word>(addend(operand));
     }

@@ -25,8 +25,16 @@
 
 #if defined(PERCPU_SP_NAIVE)
 #include "naive.hpp"
+#elif PERCPU_BASE_REGISTER_IS(user)
+#include "user.hpp"
 #elif defined(PERCPU_ARCH_X86_64)
 #include "x86_64.hpp"
-#else
-#error "percpu: no arch/ header for this compiler's target yet"
+#elif defined(PERCPU_ARCH_AARCH64)
+#include "aarch64.hpp"
+#elif defined(PERCPU_ARCH_ARM)
+#include "arm.hpp"
+#elif defined(PERCPU_ARCH_RISCV)
+#include "riscv.hpp"
+#elif defined(PERCPU_ARCH_LOONGARCH64)
+#include "loongarch64.hpp"
 #endif

@@ -2,11 +2,13 @@
 //
 // Reads and writes are volatile, because an interrupt handler may change the variable between two of
 // them. Updates are the compiler's relaxed atomics, the only form in which the language promises that
-// no interrupt comes between the load and the store; one CPU needs no stronger order.
+// no interrupt comes between the load and the store; one CPU needs no stronger order. A word wider than
+// a register has no such form everywhere, and takes several steps under a guard.
 
 #pragma once
 
 #include "../config.hpp"
+#include "by_pointer.hpp"
 
 namespace percpu::arch {
 
@@ -64,7 +66,10 @@ inline void write(U operand) noexcept {
 }
 template <auto* Storage, Reach reach, class U>
 inline U fetch_add(U operand) noexcept {
-    return __atomic_fetch_add(word<Storage, U>(), operand, __ATOMIC_RELAXED);
+    if constexpr (sizeof(U) > sizeof(uintptr_t))
+        return by_pointer::fetch_add<U>(pointer<Storage, reach>(), operand);
+    else
+        return __atomic_fetch_add(word<Storage, U>(), operand, __ATOMIC_RELAXED);
 }
 template <auto* Storage, Reach reach, class U>
 inline void add(U operand) noexcept {
@@ -76,24 +81,39 @@ inline void sub(U operand) noexcept {
 }
 template <auto* Storage, Reach reach, class U>
 inline void bit_and(U operand) noexcept {
-    __atomic_fetch_and(word<Storage, U>(), operand, __ATOMIC_RELAXED);
+    if constexpr (sizeof(U) > sizeof(uintptr_t))
+        return by_pointer::bit_and<U>(pointer<Storage, reach>(), operand);
+    else
+        __atomic_fetch_and(word<Storage, U>(), operand, __ATOMIC_RELAXED);
 }
 template <auto* Storage, Reach reach, class U>
 inline void bit_or(U operand) noexcept {
-    __atomic_fetch_or(word<Storage, U>(), operand, __ATOMIC_RELAXED);
+    if constexpr (sizeof(U) > sizeof(uintptr_t))
+        return by_pointer::bit_or<U>(pointer<Storage, reach>(), operand);
+    else
+        __atomic_fetch_or(word<Storage, U>(), operand, __ATOMIC_RELAXED);
 }
 template <auto* Storage, Reach reach, class U>
 inline void bit_xor(U operand) noexcept {
-    __atomic_fetch_xor(word<Storage, U>(), operand, __ATOMIC_RELAXED);
+    if constexpr (sizeof(U) > sizeof(uintptr_t))
+        return by_pointer::bit_xor<U>(pointer<Storage, reach>(), operand);
+    else
+        __atomic_fetch_xor(word<Storage, U>(), operand, __ATOMIC_RELAXED);
 }
 template <auto* Storage, Reach reach, class U>
 inline U exchange(U operand) noexcept {
-    return __atomic_exchange_n(word<Storage, U>(), operand, __ATOMIC_RELAXED);
+    if constexpr (sizeof(U) > sizeof(uintptr_t))
+        return by_pointer::exchange<U>(pointer<Storage, reach>(), operand);
+    else
+        return __atomic_exchange_n(word<Storage, U>(), operand, __ATOMIC_RELAXED);
 }
 template <auto* Storage, Reach reach, class U>
 inline bool compare_exchange(U& expected, U desired) noexcept {
-    return __atomic_compare_exchange_n(word<Storage, U>(), &expected, desired,
-                                       false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    if constexpr (sizeof(U) > sizeof(uintptr_t))
+        return by_pointer::compare_exchange<U>(pointer<Storage, reach>(), expected, desired);
+    else
+        return __atomic_compare_exchange_n(word<Storage, U>(), &expected, desired, false,
+                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 }  // namespace percpu::arch

@@ -1,0 +1,84 @@
+// ARM, 32 bit: the base is in a software thread ID register of coprocessor 15: TPIDRURO, which user space
+// can read, or TPIDRPRW, which it cannot see. Where user space uses TLS, or the kernel is compiled
+// with -mtp=cp15, TPIDRURO is taken: build with base-register=TPIDRPRW.
+//
+// Sources: ARM ARM (ARMv7-A), B4.1.148 and B4.1.150 (TPIDRPRW, TPIDRURO); ELF for the Arm Architecture, 5.6.
+
+#pragma once
+
+#include "../config.hpp"
+
+#if !defined(__ARM_ARCH) || __ARM_ARCH < 7
+#error "percpu: movw and movt, with which accesses make offsets, come with ARMv7: compile with -march=armv7-a or later"
+#endif
+
+#if PERCPU_BASE_REGISTER_IS(TPIDRURO)
+#define PERCPU_BASE_OPCODE "3"
+#elif PERCPU_BASE_REGISTER_IS(TPIDRPRW)
+#define PERCPU_BASE_OPCODE "4"
+#else
+#error "percpu: the base register of ARM is TPIDRURO, TPIDRPRW or user"
+#endif
+#define PERCPU_GET_BASE "mrc p15, 0, %[base], c13, c0, " PERCPU_BASE_OPCODE "\n\t"
+
+#define PERCPU_SIZE "%c[size]"
+#define PERCPU_ENTER
+#define PERCPU_LEAVE
+
+// A32 loads and stores of 1 and 4 bytes have an immediate of 12 bits, which R_ARM_ABS12 fills with the
+// offset. Those of 2 bytes have 8 bits, and Thumb's have no such relocation: they take the far form.
+#if defined(PERCPU_NON_ZERO_VMA) || defined(__thumb__)
+#define PERCPU_HAS_NEAR(reach, size) false
+#else
+#define PERCPU_HAS_NEAR(reach, size) (reach == Reach::near && size != 2)
+#endif
+#define PERCPU_NEAR_IS_ONE_INSTRUCTION false
+
+#define PERCPU_LOAD_FROM(to, address) \
+    PERCPU_BY_SIZE("ldrb %[" to "], " address, "ldrh %[" to "], " address, "ldr %[" to "], " address, "")
+#define PERCPU_STORE_TO(from, address) \
+    PERCPU_BY_SIZE("strb %[" from "], " address, "strh %[" from "], " address, "str %[" from "], " address, "")
+
+#define PERCPU_NEAR_LOCATE PERCPU_GET_BASE
+#define PERCPU_NEAR_LOAD(to) ".reloc ., R_ARM_ABS12, %c[storage]\n\t" PERCPU_LOAD_FROM(to, "[%[base]]")
+#define PERCPU_NEAR_STORE(from) ".reloc ., R_ARM_ABS12, %c[storage]\n\t" PERCPU_STORE_TO(from, "[%[base]]")
+#define PERCPU_NEAR_SYMBOL "movw %[place], #:lower16:%c[storage]\n\t"
+#define PERCPU_NEAR_POINTER PERCPU_NEAR_SYMBOL PERCPU_GET_BASE "add %[place], %[place], %[base]\n\t"
+
+#define PERCPU_FAR_SYMBOL \
+    "movw %[place], #:lower16:%c[storage]\n\tmovt %[place], #:upper16:%c[storage]\n\t"
+#define PERCPU_FAR_LOCATE PERCPU_FAR_SYMBOL PERCPU_GET_BASE
+#define PERCPU_FAR_LOAD(to) PERCPU_LOAD_FROM(to, "[%[base], %[place]]")
+#define PERCPU_FAR_STORE(from) PERCPU_STORE_TO(from, "[%[base], %[place]]")
+#define PERCPU_FAR_POINTER PERCPU_FAR_LOCATE "add %[place], %[place], %[base]\n\t"
+
+#define PERCPU_ADD(to, from, operand) "add %[" to "], %[" from "], %[" operand "]\n\t"
+#define PERCPU_SUB(to, from, operand) "sub %[" to "], %[" from "], %[" operand "]\n\t"
+#define PERCPU_AND(to, from, operand) "and %[" to "], %[" from "], %[" operand "]\n\t"
+#define PERCPU_OR(to, from, operand) "orr %[" to "], %[" from "], %[" operand "]\n\t"
+#define PERCPU_XOR(to, from, operand) "eor %[" to "], %[" from "], %[" operand "]\n\t"
+#define PERCPU_ADD_OPERAND "rI"
+#define PERCPU_BITS_OPERAND "rI"
+#define PERCPU_STORED_OPERAND "r"
+#define PERCPU_UNLESS_EQUAL(a, b, label) "cmp %[" a "], %[" b "]\n\tbne " label "\n\t"
+
+namespace percpu::arch {
+
+inline uintptr_t read_base_register() noexcept {
+    uintptr_t value;
+    asm volatile("mrc p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : "=r"(value) : : "memory");
+    return value;
+}
+inline void write_base_register(uintptr_t value) noexcept {
+    asm volatile("mcr p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : : "r"(value) : "memory");
+}
+
+// The narrow loads extend by zeros.
+template <class U>
+inline uintptr_t in_register(U word) noexcept {
+    return static_cast<uintptr_t>(word);
+}
+
+}  // namespace percpu::arch
+
+#include "sequence.hpp"
