@@ -22,10 +22,6 @@ KERNEL_FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-fno-threadsafe-statics",
 )
-# What the tests need beyond the boards' own packages: the other compiler and linker, and a compiler for
-# the machine itself.
-TEST_PACKAGES = ("clang-19", "g++", "lld-19")
-
 LINK_FLAGS = ("-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,--gc-sections")
 
 
@@ -44,9 +40,7 @@ class Board:
     @property
     def packages(self) -> list[str]:
         """The Debian packages with which GCC and GNU ld build for the board and QEMU boots it."""
-        native = self.triplet.startswith(f"{platform.machine()}-")
-        cross = "" if native else "-" + self.triplet.replace("_", "-")
-        return [f"g++{cross}", self.qemu_package]
+        return [gcc_package(self.triplet), self.qemu_package]
 
     def compiler(self, name: str) -> list[str]:
         """The command of the C++ compiler `name`, which compiles, assembles and links."""
@@ -85,6 +79,18 @@ BOARDS = {
 }
 
 
+def gcc_package(triplet: str) -> str:
+    """The Debian package of the command <triplet>-g++: another one on a machine of that kind itself."""
+    native = triplet.startswith(f"{platform.machine()}-")
+    return "g++" if native else f"g++-{triplet.replace('_', '-')}"
+
+
+def test_packages() -> list[str]:
+    """The Debian packages that all the tests need: those of the boards, and what other tests compile with."""
+    boards = {package for board in BOARDS.values() for package in board.packages}
+    cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu")}
+    return sorted(boards | cross | {"ccache", "clang-19", "g++", "lld-19"})
+
+
 if __name__ == "__main__":
-    # For tools/test: the Debian packages that the tests need.
-    print(*sorted({*TEST_PACKAGES, *(package for board in BOARDS.values() for package in board.packages)}))
+    print(*test_packages())

@@ -41,8 +41,8 @@ def scons_alone() -> Iterator[None]:
         yield
 
 
-def scons(*arguments: str, folder: str = "build") -> Built:
-    """Run SCons in the checkout, with its results in `folder`."""
+def scons(*arguments: str, folder: str) -> Built:
+    """Run SCons in the checkout, with its results in `folder`; tools/demo keeps its own in `build` itself."""
     command = [Path(sys.executable).parent / "scons", "-Q", "-k", "-j2", f"BUILD={folder}", *arguments]
     with scons_alone():
         done = subprocess.run(
@@ -67,7 +67,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def built(pytestconfig: pytest.Config) -> Built:
     """All the variants that this run boots."""
-    return scons(f"VARIANTS={'all' if pytestconfig.getoption('--matrix') else 'default'}")
+    rows = "all" if pytestconfig.getoption("--matrix") else "default"
+    return scons(f"VARIANTS={rows}", folder="build/matrix")
 
 
 @pytest.fixture
