@@ -20,13 +20,8 @@ FRAGMENT = "percpu.ld.j2"
 LINKERS = ("ld", "lld")
 MODES = ("insert", "include")
 
-# Where kernels note the bounds of what they clear at boot: (start, end). The second is the linkers' own.
-BSS_BOUNDS = (
-    ("__bss_start", "__bss_end"),
-    ("__bss_start", "_end"),
-    ("_sbss", "_ebss"),
-    ("_bss_start", "_bss_end"),
-)
+# Where kernels note the bounds of what they clear at boot.
+BSS_BOUNDS = (("__bss_start", "__bss_end"), ("_sbss", "_ebss"), ("_bss_start", "_bss_end"))
 
 _SECTION_NAME = re.compile(r"[A-Za-z0-9_.$-]+")
 
