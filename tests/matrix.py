@@ -27,6 +27,7 @@ class Variant:
     features: tuple[str, ...] = ()
     init: str = "in-place"
     cxxflags: tuple[str, ...] = ()
+    mode: str = ""
     cpus: int = 4
     default: bool = field(default=False, compare=False)
 
@@ -34,8 +35,14 @@ class Variant:
     def name(self) -> str:
         """The name of its build folder. `cpus` is not in it: changing CPU_NUM only links again."""
         opt = "".join(self.opt.split()).lstrip("-")
+        features = (feature.replace("=", "-") for feature in self.features)
         cxxflags = (flag.lstrip("-") for flag in self.cxxflags)
-        return "-".join((self.arch, self.compiler, self.linker, opt, self.init, *self.features, *cxxflags))
+        return "-".join((self.board, self.compiler, self.linker, opt, self.init, *features, *cxxflags))
+
+    @property
+    def board(self) -> str:
+        """The name of its board: the architecture's usual one, or that of another mode, as "s-mode"."""
+        return "-".join(filter(None, (self.arch, self.mode)))
 
 
 # Each layout with each kind of scheduler. sp-naive has no areas, so neither layouts nor ways to make them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 CLANG = "clang++-19"
@@ -30,12 +31,38 @@ class Board:
     """A machine of QEMU, and how kernels for it are compiled."""
 
     arch: str
-    triplet: str
+    triplet: str  # of GCC and its Debian package
     machine_flags: tuple[str, ...]
     qemu: tuple[str, ...]
     qemu_package: str
     pass_status: int
     max_cpus: int = 64
+    mode: str = ""  # what tells it from the architecture's usual board; see Variant.mode
+    clang_target: str = ""  # where it is not the triplet
+    sources: tuple[str, ...] = ()  # in kernel/; else <arch>/entry.S and <arch>/board.cpp
+    user_base: str = ""  # in kernel/: the header for base-register=user; else <arch>/user_base.hpp
+    script: str = ""  # in ldscripts/; else <arch>.ld.j2
+    script_variables: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "-".join(filter(None, (self.arch, self.mode)))
+
+    @property
+    def machine_sources(self) -> tuple[str, ...]:
+        """The board's own sources, in kernel/."""
+        return self.sources or (f"{self.arch}/entry.S", f"{self.arch}/board.cpp")
+
+    @property
+    def script_template(self) -> str:
+        """The template of the linker script, in ldscripts/."""
+        return self.script or f"{self.arch}.ld.j2"
+
+    def defines(self, features: Iterable[str]) -> list[str]:
+        """What kernels with these features define, besides what the features themselves do."""
+        if "base-register=user" not in features:
+            return []
+        return [f'PERCPU_BASE_REGISTER_HEADER=<{self.user_base or f"{self.arch}/user_base.hpp"}>']
 
     @property
     def packages(self) -> list[str]:
@@ -44,7 +71,7 @@ class Board:
 
     def compiler(self, name: str) -> list[str]:
         """The command of the C++ compiler `name`, which compiles, assembles and links."""
-        return [CLANG, f"--target={self.triplet}"] if name == "clang" else [f"{self.triplet}-g++"]
+        return [CLANG, f"--target={self.clang_target or self.triplet}"] if name == "clang" else [f"{self.triplet}-g++"]
 
     def link_flags(self, linker: str) -> list[str]:
         """The flags that choose `linker`, and those of every kernel."""
@@ -62,7 +89,7 @@ class Board:
 
 
 BOARDS = {
-    board.arch: board
+    board.name: board
     for board in (
         Board(
             arch="x86_64",

@@ -77,13 +77,13 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
 
     def build(
         main: str = "demo.cpp",
-        arch: str = "x86_64",
+        board_name: str = "x86_64",
         cpu_num: int = 4,
         features: Iterable[str] = (),
         changes: Iterable[tuple[str, str, str]] = (),
         change_fragment: Callable[[str], str] = lambda text: text,
     ) -> Path:
-        board = BOARDS[arch]
+        board = BOARDS[board_name]
         sources = tmp_path / "kernel"
         for source in KERNEL.rglob("*.*"):
             target = sources / source.relative_to(KERNEL)
@@ -95,9 +95,10 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
             (sources / name).write_text(text.replace(old, new))
 
         script, fragment, elf = tmp_path / "kernel.ld", tmp_path / "percpu.ld", tmp_path / "kernel.elf"
-        template = TOP / "ldscripts" / f"{arch}.ld.j2"
-        script.write_text(percpu_tools.render_template(template, cpu_num, arch, features))
-        fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, arch, features)))
+        template = TOP / "ldscripts" / board.script_template
+        variables = dict(board.script_variables)
+        script.write_text(percpu_tools.render_template(template, cpu_num, board.arch, features, variables=variables))
+        fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, board.arch, features)))
         command = [
             *board.compiler("gcc"),
             *(*board.compile_flags(), "-O2", *board.link_flags("ld")),
@@ -105,8 +106,8 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
             f"-I{percpu_tools.includes()}",
             *(f"-Wl,-T,{path}" for path in (fragment, script)),
             *("-o", elf),
-            *(sources / name for name in (main, "console.cpp", "memory.cpp", "check.cpp", "preempt.cpp")),
-            *(sources / arch / name for name in ("entry.S", "board.cpp")),
+            *(sources / name for name in (main, "console.cpp", "memory.cpp", "check.cpp", "panic.cpp", "preempt.cpp")),
+            *(sources / name for name in board.machine_sources),
             *percpu_tools.sources(),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

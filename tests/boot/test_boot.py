@@ -47,7 +47,7 @@ def number(pattern: str, output: str) -> int:
 
 def check_demo(kernel: Path, variant: Variant, machine_cpus: int, running: int) -> str:
     """Boot the demonstration kernel and check what it printed; the console's text."""
-    result = boot(BOARDS[variant.arch], kernel, machine_cpus, timeout=120)
+    result = boot(BOARDS[variant.board], kernel, machine_cpus, timeout=120)
     assert result.ok, f"{result.problem}\n{result.output}"
     table = rows(result.output)
     assert [row.cpu for row in table] == list(range(running))
@@ -72,7 +72,7 @@ def test_demo_boots(variant: Variant, built: Built, pytestconfig: pytest.Config)
 
 
 def test_what_the_seed_crate_tests_holds(variant: Variant, built: Built) -> None:
-    result = boot(BOARDS[variant.arch], built.kernel(variant, "seed"), variant.cpus)
+    result = boot(BOARDS[variant.board], built.kernel(variant, "seed"), variant.cpus)
     assert result.ok, f"{result.problem}\n{result.output}"
 
 
