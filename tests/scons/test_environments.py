@@ -151,12 +151,11 @@ def test_a_link_command_of_the_users_own(project):
 def test_lld_is_found_out(project, compiler):
     project.sconstruct(f"""\
         env = Environment(**KERNEL, **SHORT, CXX="{compiler}")
-        env["LINKFLAGS"] = ["-fuse-ld=lld" if "clang" in env["CXX"] else "-fuse-ld=lld", *Split(env["LINKFLAGS"])]
+        env["LINKFLAGS"] = "-fuse-ld=lld " + env["LINKFLAGS"].replace("-Wl,--no-warn-rwx-segments ", "")
         env["ENV"]["PATH"] += ":/usr/lib/llvm-19/bin"
         env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4)
         env.Program("kernel.elf", SOURCES)
     """)
-    project.replace("SConstruct", "-Wl,--no-warn-rwx-segments ", "")
     project.build()
     assert "linker      lld" in (project.folder / "kernel.elf.percpu/percpu.ld").read_text()
     assert project.cpu_num("kernel.elf") == 4
@@ -298,6 +297,12 @@ def test_the_fragment_follows_the_last_section_before_bss(project):
     assert "INSERT AFTER .late_data;" in (project.folder / "kernel.elf.percpu/percpu.ld").read_text()
 
 
+def test_the_fragment_comes_before_the_patterns_of_the_users_script(project):
+    project.replace("kernel.ld", "*(.data .data.*)", "*(.data .data.* .percpu*)")
+    project.build()
+    assert project.symbols("kernel.elf")["_percpu_load_start"] == 0
+
+
 def test_mode_include(project):
     project.replace("kernel.ld", ".bss :", "INCLUDE percpu.ld\n    .bss :")
     project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_MODE="include", CPU_NUM=ARG'))
@@ -306,8 +311,13 @@ def test_mode_include(project):
     assert project.cpu_num("kernel.elf") == 8
 
 
+def test_one_cpu_without_areas(project):
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_FEATURES="sp-naive", CPU_NUM=ARG'))
+    project.build()
+    assert "_percpu_start" not in project.symbols("kernel.elf")
+
+
 def test_without_a_script_the_linkers_own_is_used(project):
-    project.sconstruct(USUAL.replace("env.Tool", 'env["LINKFLAGS"] = "-nostdlib -static -no-pie -Wl,-e,kernel_entry"\nenv.Tool'))
     project.sconstruct(USUAL.replace("env.Program", """\
 env["LINKFLAGS"] = "-nostdlib -static -no-pie -Wl,-e,kernel_entry"
 env["PERCPU_FEATURES"] = "non-zero-vma"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
+
 import pytest
-from scons.project import COMPILE, LINK, USUAL
+from scons.project import COMPILE, LINK, TOOLPATH, USUAL
 
 
 def test_an_ordinary_program_becomes_a_kernel(project):
@@ -110,6 +115,18 @@ def test_lines_without_comstr_are_commands_that_do_the_same(project):
     assert run.status == 0, run.err
     assert "percpu-ldscript render --cpu-num 4 --arch x86_64 --linker ld --mode insert -o kernel.elf.percpu/percpu.ld\n" in run.out
     assert "percpu-check --cpu-num 4 kernel.elf\n" in run.out
+
+
+def test_the_command_shown_for_the_fragment_renders_the_same(project):
+    project.replace("kernel.ld", ".bss :", ".late : { *(.late) LONG(1) }\n    .bss :")
+    project.sconstruct(USUAL.replace(", **SHORT", "").replace(
+        "CPU_NUM=ARG", "PERCPU_CACHE_LINE=128, PERCPU_LOAD_OFFSET='0x10 + 0x10', PERCPU_FEATURES='non-zero-vma', CPU_NUM=ARG"))
+    run = project.scons("kernel.elf.percpu/percpu.ld")
+    command = shlex.split(next(line for line in run.out.splitlines() if line.startswith("percpu-ldscript")))
+    done = subprocess.run([sys.executable, "-m", "percpu_tools.cli.ldscript", *command[1:command.index("-o")]],
+                          env={**os.environ, "PYTHONPATH": str(TOOLPATH.parents[1] / "tools")},
+                          stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == (project.folder / "kernel.elf.percpu/percpu.ld").read_text()
 
 
 def test_a_cache_is_filled_and_used_and_the_check_still_made(project):

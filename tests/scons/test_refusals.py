@@ -99,8 +99,8 @@ BY_HAND = """\
 
 
 @pytest.fixture
-def noload(project):
-    """A project whose own script places .percpu, at first rightly."""
+def including(project):
+    """A project whose own script says INCLUDE percpu.ld, so that it can also say something else."""
     project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_CHECK=ARGUMENTS.get("CHECK", "error"), PERCPU_MODE="include", CPU_NUM=ARG'))
     project.replace("kernel.ld", ".bss :", "INCLUDE percpu.ld\n    .bss :")
     return project
@@ -114,77 +114,86 @@ def mend_script(project):
     project.replace("kernel.ld", BY_HAND, "INCLUDE percpu.ld\n")
 
 
-def test_a_finding_fails_the_build_with_the_checkers_message(noload):
-    break_script(noload)
-    run = noload.scons()
+def test_a_finding_fails_the_build_with_the_checkers_message(including):
+    break_script(including)
+    run = including.scons()
     assert run.status == 2
     assert "T05" in run.err
     assert "scons: *** [kernel.elf] percpu-check found errors; it is kept as kernel.elf.percpu/kernel.elf" in run.err
     assert "Traceback" not in run.err
-    assert not (noload.folder / "kernel.elf").exists()
-    assert not (noload.folder / "kernel.elf.percpu/check.txt").exists()
-    assert (noload.folder / "kernel.elf.percpu/kernel.elf").exists()
+    assert not (including.folder / "kernel.elf").exists()
+    assert not (including.folder / "kernel.elf.percpu/check.txt").exists()
+    assert (including.folder / "kernel.elf.percpu/kernel.elf").exists()
     # Nothing takes it for built: not the next run, nor one that asks for the program alone.
     for arguments in ((), ("kernel.elf",)):
-        again = noload.scons(*arguments)
+        again = including.scons(*arguments)
         assert again.status == 2 and "link kernel.elf" in again.ran and "T05" in again.err
 
 
-def test_what_needs_the_program_is_not_made_from_a_refused_one(noload):
-    noload.sconstruct((noload.folder / "SConstruct").read_text() + """
+def test_variables_that_the_users_script_takes_elsewhere_fail_the_build(including):
+    including.replace("kernel.ld", "*(.data .data.*)", "*(.data .data.* .percpu*)")
+    run = including.scons()
+    assert run.status == 2
+    assert "T25" in run.err and "cpu_id" in run.err
+    assert "scons: *** [kernel.elf] percpu-check found errors" in run.err
+    assert not (including.folder / "kernel.elf").exists()
+
+
+def test_what_needs_the_program_is_not_made_from_a_refused_one(including):
+    including.sconstruct((including.folder / "SConstruct").read_text() + """
 Alias("image", Command("kernel.bin", "kernel.elf", Copy("$TARGET", "$SOURCE")))
 """)
-    break_script(noload)
-    assert noload.scons("image").status == 2
-    assert not (noload.folder / "kernel.bin").exists()
+    break_script(including)
+    assert including.scons("image").status == 2
+    assert not (including.folder / "kernel.bin").exists()
 
 
-def test_a_mended_script_after_a_refused_kernel_links_again(noload):
-    noload.build()
-    break_script(noload)
-    assert noload.scons().status == 2
-    mend_script(noload)
-    assert "link kernel.elf" in noload.build()
-    assert noload.cpu_num("kernel.elf") == 4
+def test_a_mended_script_after_a_refused_kernel_links_again(including):
+    including.build()
+    break_script(including)
+    assert including.scons().status == 2
+    mend_script(including)
+    assert "link kernel.elf" in including.build()
+    assert including.cpu_num("kernel.elf") == 4
 
 
-def test_a_refused_kernel_is_not_put_into_a_cache(noload):
-    noload.sconstruct('CacheDir("cache")\n' + (noload.folder / "SConstruct").read_text())
-    break_script(noload)
+def test_a_refused_kernel_is_not_put_into_a_cache(including):
+    including.sconstruct('CacheDir("cache")\n' + (including.folder / "SConstruct").read_text())
+    break_script(including)
     for _ in range(2):
-        run = noload.scons()
+        run = including.scons()
         assert run.status == 2 and "link kernel.elf" in run.ran
 
 
-def test_warn_prints_the_finding_and_goes_on(noload):
-    break_script(noload)
-    run = noload.scons("CHECK=warn")
+def test_warn_prints_the_finding_and_goes_on(including):
+    break_script(including)
+    run = including.scons("CHECK=warn")
     assert run.status == 0
     assert "T05" in run.err
-    assert (noload.folder / "kernel.elf").exists()
-    assert noload.scons("CHECK=error").status == 2
-    assert noload.scons("CHECK=error").status == 2
+    assert (including.folder / "kernel.elf").exists()
+    assert including.scons("CHECK=error").status == 2
+    assert including.scons("CHECK=error").status == 2
 
 
-def test_off_does_not_check(noload):
-    break_script(noload)
-    run = noload.scons("CHECK=off")
+def test_off_does_not_check(including):
+    break_script(including)
+    run = including.scons("CHECK=off")
     assert run.status == 0 and run.err == ""
     assert "check kernel.elf" not in run.ran
 
 
-def test_a_check_of_the_users_own(noload):
-    break_script(noload)
-    noload.replace("SConstruct", 'PERCPU_MODE="include"', 'PERCPU_CHECKCOM="size $SOURCE > $TARGET", PERCPU_MODE="include"')
-    assert LINK[-1] in noload.build()
-    assert "kernel.elf" in (noload.folder / "kernel.elf.percpu/check.txt").read_text()
+def test_a_check_of_the_users_own(including):
+    break_script(including)
+    including.replace("SConstruct", 'PERCPU_MODE="include"', 'PERCPU_CHECKCOM="size $SOURCE > $TARGET", PERCPU_MODE="include"')
+    assert LINK[-1] in including.build()
+    assert "kernel.elf" in (including.folder / "kernel.elf.percpu/check.txt").read_text()
 
 
-def test_a_kernel_that_came_from_a_cache_unchecked_is_refused(noload):
-    noload.sconstruct('CacheDir("cache")\n' + (noload.folder / "SConstruct").read_text())
-    break_script(noload)
-    noload.build("CHECK=off")
-    noload.build("-c")
-    run = noload.scons("CHECK=error")
+def test_a_kernel_that_came_from_a_cache_unchecked_is_refused(including):
+    including.sconstruct('CacheDir("cache")\n' + (including.folder / "SConstruct").read_text())
+    break_script(including)
+    including.build("CHECK=off")
+    including.build("-c")
+    run = including.scons("CHECK=error")
     assert "Retrieved `kernel.elf' from cache" in run.out
     assert run.status == 2 and "T05" in run.err

@@ -11,7 +11,7 @@ from pathlib import Path
 from percpu_tools.errors import PercpuError
 
 # Comments and quoted texts come first, so that an INCLUDE in one of them is none.
-_INCLUDE = re.compile(r"""/\*.*?\*/|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"]+))\s*;?""", re.DOTALL)
+_INCLUDE = re.compile(r"""/\*.*?\*/|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"]+))(?:\s*;)?""", re.DOTALL)
 
 
 @dataclass

@@ -111,16 +111,16 @@ _BESIDE = Path(__file__).resolve().parents[3] / "tools"
 if (_BESIDE / "percpu_tools").is_dir() and "percpu_tools" not in sys.modules:
     sys.path.insert(0, str(_BESIDE))
 
-from . import builders, compile, help, program, variables
+from . import builders, compilation, helptext, program, variables
 
 
 def generate(env, **given):
     """Adds the construction variables and builders of the tool to `env`, and sets those that are `given`."""
     variables.set_given(env, given)
-    compile.generate(env)
+    compilation.generate(env)
     builders.generate(env)
     program.generate(env)
-    help.generate(env)
+    helptext.generate(env)
 
 
 def exists(env):

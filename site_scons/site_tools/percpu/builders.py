@@ -1,5 +1,6 @@
 """The builders PercpuFragment, PercpuCheck and PercpuLinkerScript, and the actions behind them."""
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -7,6 +8,7 @@ import shutil
 import SCons.Node.FS
 import SCons.Scanner
 from percpu_tools import ldscript, linkcommand, paths, scriptfiles, userscript
+from percpu_tools.errors import PercpuError
 from percpu_tools.files import write_atomically
 from SCons.Action import Action
 from SCons.Builder import Builder
@@ -31,7 +33,7 @@ def generate(env):
         PERCPU_CHECKCOM=env["_PERCPU_CHECK"],
         PERCPU_FRAGMENTCOM=Action(_render_fragment, _displayed("PERCPU_FRAGMENTCOMSTR", _fragment_command),
                                   varlist=_RENDERING),
-        PERCPU_LINKERSCRIPTCOM=Action(_render_script, _displayed("PERCPU_LINKERSCRIPTCOMSTR", _script_command),
+        PERCPU_LINKERSCRIPTCOM=Action(_render_script, _displayed("PERCPU_LINKERSCRIPTCOMSTR", _script_call),
                                       varlist=[*_RENDERING, "PERCPU_TEMPLATE_VARIABLES"]),
     )
     env["BUILDERS"]["PercpuFragment"] = _Fragment(Builder(
@@ -76,16 +78,20 @@ class _Fragment(_Settled):
 def _render_fragment(target, source, env):
     with said_plainly():
         arch, features = variables.features(env)
-        folders = [str(folder) for folder in script_folders(env)]
-        text = "\n".join(scriptfiles.read_script(str(script), folders).text for script in source)
-        mode = env.subst("$PERCPU_MODE")
-        anchor = userscript.DEFAULT_ANCHOR
-        if source and mode == "insert":
-            anchor = userscript.find_anchor(text, linker=env["PERCPU_LINKER"], layout=features.layout,
-                                            path=" and ".join(map(str, source)))
         write_atomically(str(target[0]), ldscript.render_fragment(
-            cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"], mode=mode,
-            load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"], insert_after=anchor))
+            cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"],
+            mode=env["PERCPU_MODE"], load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"],
+            insert_after=_anchor(source, env)))
+
+
+def _anchor(source, env):
+    """The section to insert the fragment after, as the user's scripts have it."""
+    if not source or env["PERCPU_MODE"] != "insert":
+        return userscript.DEFAULT_ANCHOR
+    folders = [str(folder) for folder in script_folders(env)]
+    text = "\n".join(scriptfiles.read_script(str(script), folders).text for script in source)
+    return userscript.find_anchor(text, linker=env["PERCPU_LINKER"], layout=variables.features(env)[1].layout,
+                                  path=" and ".join(map(str, source)))
 
 
 def _render_script(target, source, env):
@@ -116,11 +122,19 @@ def _fragment_command(target, source, env):
     words = ["percpu-ldscript", "render", "--cpu-num", str(env["CPU_NUM"]), "--arch", env["PERCPU_ARCH"]]
     for feature in env["PERCPU_FEATURES"]:
         words += ["--feature", feature]
-    return [*words, "--linker", env["PERCPU_LINKER"], "--mode", env["PERCPU_MODE"], "-o", str(target[0])]
+    words += ["--linker", env["PERCPU_LINKER"], "--mode", env["PERCPU_MODE"]]
+    for option, variable in (("--load-offset", "PERCPU_LOAD_OFFSET"), ("--cache-line", "PERCPU_CACHE_LINE")):
+        if env[variable]:
+            words += [option, str(env[variable])]
+    # Shown before it runs, and in a dry run: a script may be wrong, or not there yet.
+    with contextlib.suppress(PercpuError):
+        if _anchor(source, env) != userscript.DEFAULT_ANCHOR:
+            words += ["--insert-after", _anchor(source, env)]
+    return [*words, "-o", str(target[0])]
 
 
-def _script_command(target, source, env):
-    return ["percpu-ldscript", "template", str(source[0]), "--cpu-num", str(env["CPU_NUM"]), "-o", str(target[0])]
+def _script_call(target, source, env):
+    return ["PercpuLinkerScript", str(target[0]), str(source[0])]
 
 
 def _copy_command(target, source, env):

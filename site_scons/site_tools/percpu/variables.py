@@ -85,12 +85,22 @@ def check_mode(env):
 
 def machine(env, variable="CXX"):
     """What the compiler that `variable` (CXX or CC) names builds for."""
-    compiler = words(env, variable)
+    flags = ("CXXFLAGS" if variable == "CXX" else "CFLAGS", "CCFLAGS")
+    # Asked for every compilation: filling in takes longer than all else, so it is done where needed only.
+    compiler, *given = [_plain_words(env.get(name, "")) or words(env, name) for name in (variable, *flags)]
     if not compiler:
         raise PercpuError(f"there is no compiler: {variable} is not set",
                           fix=("install one", f"set {variable} to the one to use"))
-    own = "CXXFLAGS" if variable == "CXX" else "CFLAGS"
-    return toolchain.machine(compiler, words(env, own) + words(env, "CCFLAGS"), env["ENV"])
+    return toolchain.machine(compiler, sum(given, []), env["ENV"])
+
+
+def _plain_words(value):
+    """The words of a value in which nothing is to be filled in; none, where that cannot be told."""
+    if SCons.Util.is_String(value):
+        return [] if "$" in value else value.split()
+    if SCons.Util.is_List(value) and all(SCons.Util.is_String(word) and not {"$", " "} & set(word) for word in value):
+        return list(value)
+    return []
 
 
 def features(env):

@@ -14,6 +14,8 @@ from percpu_tools import paths
 from . import variables
 from .errors import said_plainly
 
+_HEADERS = str(paths.includes())
+
 
 def generate(env):
     """Adds the flags, and lets the scanner of #include lines look into the runtime's folder."""
@@ -30,7 +32,7 @@ def generate(env):
 def _include_flags(target, source, env, for_signature):
     if not variables.is_on(env):
         return []
-    folder = str(paths.includes()).replace("$", "$$")
+    folder = _HEADERS.replace("$", "$$")
     # `$( $)`: where the toolkit is installed is not part of what was compiled.
     return ["$(", f"${{INCPREFIX}}{folder}${{INCSUFFIX}}", "$)"]
 
@@ -79,6 +81,6 @@ def _with_runtime(path_function):
         found = tuple(path_function(env, directory, target, source, *rest))
         if not variables.is_on(env):
             return found
-        return (*found, env.fs.Dir(str(paths.includes())))
+        return (*found, env.fs.Dir(_HEADERS))
 
     return path
