@@ -37,10 +37,11 @@ setup_packages() {
 # Makes .venv with the exact versions of tools/requirements.txt and this checkout's own package.
 setup_venv() {
     local stamp=.venv/percpu-setup wanted
-    wanted=$("$debian_python" --version && sha256sum tools/requirements.txt pyproject.toml)
+    wanted=$(echo "$PWD" && "$debian_python" --version && sha256sum tools/requirements.txt pyproject.toml)
     if [[ -e $stamp && $(<"$stamp") == "$wanted" ]]; then return 0; fi
 
-    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    # Where the checkout was moved or copied, the commands in .venv still run what lies at the old place.
+    if [[ $(.venv/bin/pip --version 2>/dev/null) != *" $PWD/.venv/"* ]]; then
         echo "Making the virtual environment .venv"
         "$debian_python" -m venv --clear .venv
     fi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CLANG = "clang++-19"
 LLD_FOLDER = "/usr/lib/llvm-19/bin"  # GCC looks for the name ld.lld, which Debian's lld-19 has only there
@@ -24,6 +24,12 @@ KERNEL_FLAGS = (
     "-fno-threadsafe-statics",
 )
 LINK_FLAGS = ("-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,--gc-sections")
+
+
+def _debian() -> int:
+    """The version of Debian, for packages that another version has under another name."""
+    version = platform.freedesktop_os_release().get("VERSION_ID", "")
+    return int(version) if version.isdigit() else 12
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Board:
     def link_flags(self, linker: str) -> list[str]:
         """The flags that choose `linker`, and those of every kernel."""
         choice = {"ld": ["-fuse-ld=bfd"], "lld": [f"-B{LLD_FOLDER}", "-fuse-ld=lld"]}[linker]
-        return [*choice, *LINK_FLAGS]
+        return [*choice, *LINK_FLAGS, *self.machine_flags]
 
     def compile_flags(self) -> list[str]:
         """The flags that every source of a kernel is compiled with."""
@@ -87,6 +93,20 @@ class Board:
         common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-m", "128M")
         return [*self.qemu, *common, "-smp", str(cpus), "-kernel", kernel]
 
+
+_RISCV = ("riscv/entry.S", "riscv/board.cpp")
+_RISCV_QEMU = "qemu-system-riscv" if _debian() >= 13 else "qemu-system-misc"
+_RISCV64 = Board(
+    arch="riscv64",
+    triplet="riscv64-linux-gnu",
+    machine_flags=("-march=rv64imac_zicsr", "-mabi=lp64", "-mcmodel=medany"),
+    qemu=("qemu-system-riscv64", "-machine", "virt", "-bios", "none"),
+    qemu_package=_RISCV_QEMU,
+    pass_status=0,
+    sources=(*_RISCV, "riscv/machine.cpp"),
+    user_base="riscv/user_base.hpp",
+    script="riscv.ld.j2",
+)
 
 BOARDS = {
     board.name: board
@@ -102,12 +122,31 @@ BOARDS = {
             qemu_package="qemu-system-x86",
             pass_status=33,  # board.cpp writes 0x10; QEMU exits with twice that plus 1
         ),
+        _RISCV64,
+        replace(
+            _RISCV64,
+            mode="s-mode",
+            machine_flags=(*_RISCV64.machine_flags, "-DRISCV_S_MODE"),
+            qemu=("qemu-system-riscv64", "-machine", "virt", "-bios", "default"),
+            sources=(*_RISCV, "riscv/supervisor.cpp"),
+            script_variables=(("load_address", "0x80200000"),),
+        ),
+        replace(
+            _RISCV64,
+            arch="riscv32",
+            triplet="riscv64-unknown-elf",
+            clang_target="riscv32-unknown-elf",
+            machine_flags=("-march=rv32imac_zicsr", "-mabi=ilp32", "-mcmodel=medany"),
+            qemu=("qemu-system-riscv32", "-machine", "virt", "-bios", "none"),
+        ),
     )
 }
 
 
 def gcc_package(triplet: str) -> str:
     """The Debian package of the command <triplet>-g++: another one on a machine of that kind itself."""
+    if triplet.endswith("-elf"):
+        return f"gcc-{triplet}"
     native = triplet.startswith(f"{platform.machine()}-")
     return "g++" if native else f"g++-{triplet.replace('_', '-')}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -86,6 +87,7 @@ def _colored(text: str, color: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as other commands do in `tools/demo | head`
     try:
         sys.exit(main())
     except QemuError as error:

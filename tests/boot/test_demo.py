@@ -45,6 +45,12 @@ def test_a_terminal_gets_color() -> None:
     assert "\033[32mPassed: 2 CPUs" in done.stdout
 
 
+def test_a_reader_that_leaves_gets_no_traceback() -> None:
+    with scons_alone():
+        done = run("bash", "-c", '"$1" | head -n 1', "-", DEMO)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

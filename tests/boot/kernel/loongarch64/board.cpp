@@ -1,0 +1,169 @@
+// QEMU's virt machine for LoongArch64: UART, inter-processor interrupts, constant timers, ACPI power-off,
+// and for a failure the pvpanic device.
+#include "../board.hpp"
+
+#include <percpu/restart.hpp>
+
+#include "../console.hpp"
+
+namespace {
+
+constexpr size_t max_cpus = 64;
+constexpr size_t stack_size = 16 * 1024;  // as in entry.S
+
+// Devices, in the uncached window onto physical addresses
+
+template <typename T>
+volatile T& device(uintptr_t physical) {
+    return *reinterpret_cast<volatile T*>(0x8000'0000'0000'0000 | physical);
+}
+
+constexpr uintptr_t uart = 0x1fe001e0;
+constexpr uintptr_t uart_line_status = uart + 5;
+constexpr uint8_t transmitter_empty = 1 << 5;
+constexpr uintptr_t fw_cfg_data = 0x1e020000;
+constexpr uintptr_t fw_cfg_selector = 0x1e020008;  // big-endian
+constexpr uint16_t fw_cfg_cpus = 5;
+constexpr uintptr_t acpi_sleep = 0x100e001c;
+constexpr uint8_t enter_s5 = 5 << 2 | 1 << 5;  // SLP_TYP, SLP_EN
+
+constexpr uintptr_t pci_config = 0x20000000;
+constexpr uintptr_t pci_window = 0x40000000;
+constexpr uintptr_t pvpanic = pci_config + (0x1f << 15);  // the slot that boards.py gives it
+constexpr uintptr_t pci_command = 0x04;
+constexpr uintptr_t pci_bar0 = 0x10;
+constexpr uint16_t pci_memory = 1 << 1;
+constexpr uint8_t panicked = 1 << 0;
+
+// Control and status registers, and those between the CPUs (IOCSR)
+
+enum class Csr : unsigned {
+    mode = 0x0,              // CRMD
+    enabled_interrupts = 0x4,  // ECFG
+    status = 0x5,            // ESTAT
+    bad_address = 0x7,       // BADV
+    timer = 0x41,            // TCFG
+    timer_clear = 0x44,      // TICLR
+    refill_bad_address = 0x89,  // TLBRBADV
+    refill_return = 0x8a,    // TLBRERA
+};
+
+constexpr uintptr_t interrupts_on = 1 << 2;
+constexpr uintptr_t timer_interrupt = 1 << 11;
+constexpr uintptr_t timer_enabled = 1 << 0;
+constexpr uintptr_t timer_periodic = 1 << 1;
+constexpr uintptr_t timer_frequency = 100'000'000;
+constexpr uintptr_t is_refill = 1 << 0;
+
+constexpr unsigned send_ipi = 0x1040;
+constexpr unsigned send_mail = 0x1048;
+constexpr uint64_t wait_until_sent = 1u << 31;
+
+template <Csr csr>
+uintptr_t read() {
+    uintptr_t value;
+    asm volatile("csrrd %0, %1" : "=r"(value) : "i"(csr));
+    return value;
+}
+
+template <Csr csr>
+void write(uintptr_t value) {
+    asm volatile("csrwr %0, %1" : "+r"(value) : "i"(csr) : "memory");
+}
+
+template <Csr csr>
+void change(uintptr_t bits, uintptr_t mask) {
+    asm volatile("csrxchg %0, %1, %2" : "+r"(bits) : "r"(mask), "i"(csr) : "memory");
+}
+
+// Puts 4 bytes of an address into the mailbox of a CPU; part 1 is the upper half.
+void mail(size_t cpu, unsigned part, uintptr_t bytes) {
+    const uint64_t value = bytes << 32 | wait_until_sent | cpu << 16 | part << 2;
+    asm volatile("iocsrwr.d %0, %1" : : "r"(value), "r"(send_mail) : "memory");
+}
+
+[[noreturn]] void die(uintptr_t pc) {
+    const bool refill = (read<Csr::refill_return>() & is_refill) != 0;
+    const uintptr_t code = refill ? 0x3f : read<Csr::status>() >> 16 & 0x3f;
+    print_unlocked("FAILED: exception ", code, " at ", hex(refill ? read<Csr::refill_return>() & ~uintptr_t{3} : pc),
+                   ", address ", hex(refill ? read<Csr::refill_bad_address>() : read<Csr::bad_address>()), "\n");
+    board::exit(false);
+}
+
+bool started[max_cpus];
+
+}  // namespace
+
+extern "C" {
+
+extern const char start_cpu[];
+
+alignas(16) char stacks[max_cpus][stack_size];
+
+// Every CPU comes here from entry.S.
+[[noreturn]] void cpu_start(size_t cpu) {
+    __atomic_store_n(&started[cpu], true, __ATOMIC_RELEASE);
+    if (cpu == 0)
+        primary_main();
+    else
+        secondary_main(cpu);
+    for (;;) asm volatile("idle 0");
+}
+
+// From entry.S, with the interrupted address; returns the one at which to go on.
+uintptr_t trap(uintptr_t pc) {
+    if ((read<Csr::refill_return>() & is_refill) != 0 || (read<Csr::status>() & timer_interrupt) == 0) die(pc);
+    write<Csr::timer_clear>(1);
+    on_tick();
+    return percpu::restart_pc(pc);
+}
+
+}  // extern "C"
+
+namespace board {
+
+void put(char c) {
+    while ((device<uint8_t>(uart_line_status) & transmitter_empty) == 0) relax();
+    device<uint8_t>(uart) = static_cast<uint8_t>(c);
+}
+
+size_t cpu_count() {
+    device<uint16_t>(fw_cfg_selector) = __builtin_bswap16(fw_cfg_cpus);
+    const size_t low = device<uint8_t>(fw_cfg_data);
+    const size_t high = device<uint8_t>(fw_cfg_data);
+    const size_t count = high << 8 | low;
+    return count < max_cpus ? count : max_cpus;
+}
+
+void start_cpu(size_t cpu) {
+    const auto entry = reinterpret_cast<uintptr_t>(::start_cpu);
+    mail(cpu, 1, entry >> 32);
+    mail(cpu, 0, entry);
+    const auto ipi = static_cast<uint32_t>(wait_until_sent | cpu << 16);
+    asm volatile("iocsrwr.w %0, %1" : : "r"(ipi), "r"(send_ipi) : "memory");
+    while (!__atomic_load_n(&started[cpu], __ATOMIC_ACQUIRE)) relax();
+}
+
+void start_timer() {
+    write<Csr::enabled_interrupts>(timer_interrupt);
+    write<Csr::timer>(timer_frequency / 100 | timer_periodic | timer_enabled);
+}
+
+void enable_interrupts() { change<Csr::mode>(interrupts_on, interrupts_on); }
+void disable_interrupts() { change<Csr::mode>(0, interrupts_on); }
+void wait_for_interrupt() { asm volatile("idle 0" : : : "memory"); }
+void relax() { asm volatile("nop" : : : "memory"); }
+
+// Powering off always ends QEMU with status 0; a panic ends it with 1, by -action panic=exit-failure.
+void exit(bool ok) {
+    if (ok) {
+        device<uint8_t>(acpi_sleep) = enter_s5;
+    } else {
+        device<uint32_t>(pvpanic + pci_bar0) = pci_window;
+        device<uint16_t>(pvpanic + pci_command) = pci_memory;
+        device<uint8_t>(pci_window) = panicked;
+    }
+    for (;;) asm volatile("idle 0");
+}
+
+}  // namespace board
