@@ -117,10 +117,3 @@ def test_an_orphan_does_not_land_in_the_areas_unseen(tmp_path, linker, layout):
     # lld sees the overlap by itself in the zero-VMA layout, and names the section.
     ours = "ERROR(percpu): the linker has put a section that your script does not place right behind .percpu"
     assert ours in done.stderr or (linker == "lld" and "section .orphan load address range overlaps" in done.stderr)
-
-
-@pytest.mark.parametrize("layout", ["", "non-zero-vma"])
-@pytest.mark.parametrize("linker", toolchain.LINKERS)
-def test_a_kernel_without_variables_links(tmp_path, linker, layout):
-    kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL)
-    toolchain.link(tmp_path, [kernel], [render_fragment(4, "x86_64", layout, linker), toolchain.HIGHER_HALF], linker=linker)

@@ -193,6 +193,21 @@ def test_a_restart_table_stands_before_the_areas(tmp_path, linker, cpu_num):
 
 
 # A program for Linux on top of the linker's default script: it finds the template and copies it to the other areas.
+@pytest.mark.parametrize("with_note", [False, True])
+@pytest.mark.parametrize("layout", [*LAYOUTS, "none"])
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_a_kernel_without_variables_is_as_it_was(tmp_path, linker, layout, with_note):
+    source = toolchain.KERNEL + (toolchain.note(arch="x86_64", layout=layout) if with_note else "")
+    fragment = render_fragment(4, "x86_64", {**LAYOUTS, "none": "sp-naive"}[layout], linker)
+    kernel = toolchain.compile_c(tmp_path, source)
+    report = check(toolchain.link(tmp_path, [kernel], [fragment, toolchain.HIGHER_HALF], linker=linker))
+    assert report.findings == ()
+    assert report.layout.variables == ()
+    with Image(report.file) as image:
+        assert 0 < image.section(".bss").address - image.section(".data").end < PAGE
+        judge_segments(image, report.layout)
+
+
 # Symbols are read from words in memory: compilers take different arrays to have different addresses and
 # fold the comparison (T12), and a PIE cannot compute absolute symbols from the program counter.
 PROGRAM = """\

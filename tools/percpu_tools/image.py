@@ -134,6 +134,15 @@ class Image:
         """The section of that index; `None` for the special ones (undefined, absolute, common)."""
         return self.sections[index] if 0 < index < len(self.sections) else None
 
+    def load_address(self, section: Section) -> int | None:
+        """Where a loader that goes by physical addresses puts the section; `None` if no segment has it."""
+        for segment in self.segments:
+            into = section.address - segment.address
+            in_file = not section.has_bytes or section.offset - segment.offset == into
+            if 0 <= into and section.end <= segment.address + segment.memory_size and in_file:
+                return segment.load_address + into
+        return None
+
     def symbols(self, pattern: bytes, sections: Iterable[int] = ()) -> list[Symbol]:
         """The symbols in whose name `pattern` (a regular expression) is found, and all of the given sections."""
         if not self.has_symbols:

@@ -96,7 +96,7 @@ def read_layout(image: Image, cpu_num: int | None = None) -> Layout:
         # As the runtime does (area.cpp) where an older script gives none.
         stride = -(-template_size // cache_line) * cache_line
     in_script = _value(script, "_percpu_cpu_num")
-    if in_script is None and reserved and stride:
+    if in_script is None and reserved and stride and reserved % stride == 0:
         in_script = reserved // stride
     alignment = _value(script, "_percpu_alignment")
     if alignment is None and section is not None:

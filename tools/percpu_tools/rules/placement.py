@@ -14,6 +14,8 @@ from percpu_tools.rules import rule
 _BSS_STARTS = ("__bss_start", "__bss_start__", "_bss_start", "bss_start", "_sbss", "__sbss", "sbss", "__bss_begin")
 _BSS_ENDS = ("__bss_end", "__bss_end__", "_bss_end", "bss_end", "_ebss", "__ebss", "ebss")
 
+_AREAS = "the areas of the CPUs (_percpu_start .. _percpu_end)"
+
 
 @rule("T05", "lost-initial-values", "the template's initial values do not reach memory", needs_symbols=False)
 def lost_initial_values(layout: Layout, image: Image) -> Iterator[Finding]:
@@ -141,27 +143,35 @@ def areas_overlap(layout: Layout, image: Image) -> Iterator[Finding]:
 
 def _overlaps(layout: Layout, image: Image, section: Section) -> Iterator[Finding]:
     own = {section.index}
-    if "_percpu_end" in layout.symbols:
-        own.add(layout.symbols["_percpu_end"].section)
-    if "_percpu_start" in layout.symbols:
-        own.add(layout.symbols["_percpu_start"].section)
-    ranges = [(f"section {section.name}", section.address, section.end)]
+    for symbol in ("_percpu_start", "_percpu_end"):
+        if symbol in layout.symbols:
+            own.add(layout.symbols[symbol].section)
+    linked = [(f"section {section.name}", section.address, section.end)]
     if layout.start is not None and layout.end is not None:
-        ranges.append(("the areas of the CPUs (_percpu_start .. _percpu_end)", layout.start, layout.end))
+        linked.append((_AREAS, layout.start, layout.end))
+    loaded = []
+    if (load_address := image.load_address(section)) is not None:
+        loaded.append((_AREAS, load_address, load_address + max(section.size, layout.reserved or 0)))
     for other in image.sections:
         # A TLS section without bytes takes no addresses: its end is where the next section begins.
         takes_no_addresses = other.flags & SHF_TLS and not other.has_bytes
         if other.index in own or not other.is_allocated or other.size == 0 or takes_no_addresses:
             continue
-        for what, start, end in ranges:
-            if max(start, other.address) < min(end, other.end):
+        places = [("", other.address, linked)]
+        if (load_address := image.load_address(other)) is not None:
+            places.append(("load address ", load_address, loaded))
+        for kind, address, ranges in places:
+            hit = next((area for area in ranges if max(area[1], address) < min(area[2], address + other.size)), None)
+            if hit is not None:
+                what, start, end = hit
                 yield Finding(
                     "error",
                     f"{what} and section {other.name} overlap: writing to the one changes the other",
                     section=other.name,
-                    found=f"{other.name} at {other.address:#x} .. {other.end:#x}",
-                    expected=f"nothing else at {start:#x} .. {end:#x}",
+                    found=f"{other.name} at {kind}{address:#x} .. {address + other.size:#x}",
+                    expected=f"nothing else at {kind}{start:#x} .. {end:#x}",
                     fix=(
+                        f"place {other.name} in the linker script, if it is one that no line of it places",
                         "render the fragment with percpu-ldscript: it keeps the template alone in .percpu",
                         "write `. = _percpu_end;` behind .percpu in the linker script",
                         "use a smaller CPU_NUM, or the feature non-zero-vma",
