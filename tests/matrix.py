@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-ARCHITECTURES = ("x86_64",)
+ARCHITECTURES = ("x86_64", "riscv64", "riscv32")
 COMPILERS = ("gcc", "clang")
 LINKERS = ("ld", "lld")
 OPTIMIZATIONS = ("-O0", "-O2", "-O2 -flto")

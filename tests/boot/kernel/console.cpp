@@ -2,7 +2,7 @@
 
 namespace {
 
-bool console_locked = false;
+uint32_t console_locked = 0;  // a whole word: RISC-V exchanges no single byte
 
 void pad(unsigned used, unsigned width) {
     for (; used < width; ++used) board::put(' ');
@@ -29,7 +29,7 @@ void put_number(uintptr_t value, unsigned base, unsigned width) {
 }
 
 void lock_console() {
-    while (__atomic_exchange_n(&console_locked, true, __ATOMIC_ACQUIRE)) board::relax();
+    while (__atomic_exchange_n(&console_locked, uint32_t{1}, __ATOMIC_ACQUIRE) != 0) board::relax();
 }
 
-void unlock_console() { __atomic_store_n(&console_locked, false, __ATOMIC_RELEASE); }
+void unlock_console() { __atomic_store_n(&console_locked, uint32_t{0}, __ATOMIC_RELEASE); }

@@ -7,13 +7,14 @@
 #include "mode.h"
 
 #define CSR_TEXT(name) CSR_TEXT_OF(CSR(name))
-#define CSR_TEXT_OF(name) #name
+#define CSR_TEXT_OF(name) CSR_TEXT_OF_EXPANDED(name)
+#define CSR_TEXT_OF_EXPANDED(name) #name
 
-#define READ_CSR(name)                                                    \
-    ([] {                                                                 \
-        uintptr_t value;                                                  \
+#define READ_CSR(name)                                                       \
+    ([] {                                                                    \
+        uintptr_t value;                                                     \
         asm volatile("csrr %0, " CSR_TEXT(name) : "=r"(value) : : "memory"); \
-        return value;                                                     \
+        return value;                                                        \
     }())
 #define SET_CSR(name, bits) asm volatile("csrs " CSR_TEXT(name) ", %0" : : "r"(bits) : "memory")
 #define CLEAR_CSR(name, bits) asm volatile("csrc " CSR_TEXT(name) ", %0" : : "r"(bits) : "memory")
