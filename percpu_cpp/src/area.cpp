@@ -46,7 +46,9 @@ constinit Areas areas{};
 
 namespace {
 
-constinit bool initializing = false;
+// 1 while a CPU makes the areas. A whole word: where a CPU exchanges no single byte (RISC-V), GCC 12 would
+// call libatomic, which kernels do not have.
+constinit uint32_t initializing = 0;
 
 // Values of symbols that are numbers, or addresses at which nothing of the kernel lies (the template's
 // in the zero-VMA layout). Code that computes such an address from the program counter may not reach
@@ -82,7 +84,7 @@ size_t stride() noexcept {
 Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept {
     if (base == 0) return Unexpected{InitError::InvalidBase};
     if (base % alignment() != 0) return Unexpected{InitError::UnalignedBase};
-    if (__atomic_exchange_n(&initializing, true, __ATOMIC_ACQUIRE)) return size_t{0};
+    if (__atomic_exchange_n(&initializing, uint32_t{1}, __ATOMIC_ACQUIRE) != 0) return size_t{0};
 
     // Whoever asks for an area from now on waits until they are all made.
     __atomic_store_n(&areas.base, uintptr_t{0}, __ATOMIC_RELAXED);
@@ -103,7 +105,7 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
             (*construct)(base + cpu * areas.stride);
 
     __atomic_store_n(&areas.base, base, __ATOMIC_RELEASE);
-    __atomic_store_n(&initializing, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&initializing, uint32_t{0}, __ATOMIC_RELEASE);
     return cpu_count;
 }
 
@@ -112,7 +114,7 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
 uintptr_t await_areas() noexcept {
     for (;;) {
         // In this order: a CPU that has finished has stored the base before it clears the flag.
-        const bool busy = __atomic_load_n(&initializing, __ATOMIC_ACQUIRE);
+        const bool busy = __atomic_load_n(&initializing, __ATOMIC_ACQUIRE) != 0;
         const uintptr_t base = __atomic_load_n(&areas.base, __ATOMIC_ACQUIRE);
         if (base != 0) return base;
         if (!busy) {
