@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import percpu_tools
@@ -17,9 +18,11 @@ def _defines(features: tuple[str, ...]) -> list[str]:
     return [f"-DPERCPU_{feature.upper().replace('-', '_')}" for feature in features]
 
 
-def compile_object(compiler: str, source: Path, target: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def compile_object(
+    compiler: Sequence[str], source: Path, target: Path, *flags: str
+) -> subprocess.CompletedProcess[str]:
     """Compiles one source to an object; the caller judges the exit status and the messages."""
-    command = [compiler, "-std=c++20", *flags, f"-I{percpu_tools.includes()}", "-c", str(source), "-o", str(target)]
+    command = [*compiler, "-std=c++20", *flags, f"-I{percpu_tools.includes()}", "-c", str(source), "-o", str(target)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 

@@ -15,6 +15,6 @@ MISUSES = sorted((HERE / "misuse").glob("*.cpp"))
 def test_misuse_is_refused_in_words(tmp_path, compiler, source):
     expected = source.read_text().splitlines()[0].removeprefix("// expect: ")
     flags = ("-Wall", "-Wextra", "-Wconversion", "-Werror", "-fno-pic", *FREESTANDING)
-    done = compile_object(compiler, source, tmp_path / "misuse.o", *flags)
+    done = compile_object([compiler], source, tmp_path / "misuse.o", *flags)
     assert done.returncode != 0, "it compiles"
     assert re.search(f"(error|note): .*({expected})", done.stderr) or re.search(expected, done.stderr), done.stderr

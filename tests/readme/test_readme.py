@@ -70,7 +70,7 @@ def kernel(tmp_path_factory) -> Path:
 def test_the_code_compiles(tmp_path, compiler):
     source = tmp_path / "kernel.cpp"
     source.write_text(kernel_source())
-    done = compile_object(compiler, source, tmp_path / "kernel.o", "-O2", "-Wall", "-Werror", "-fno-pic", *FREESTANDING)
+    done = compile_object([compiler], source, tmp_path / "kernel.o", "-O2", "-Wall", "-Werror", "-fno-pic", *FREESTANDING)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,0 +1,39 @@
+"""The runtime and every accessor compile without a warning, for all architectures and features."""
+
+from __future__ import annotations
+
+import percpu_tools
+import pytest
+from cxx.build import FREESTANDING, HERE, WARNINGS, compile_object
+from cxx.compilers import ALL
+
+FEATURES = {
+    "plain": (),
+    "non-zero-vma": ("-DPERCPU_NON_ZERO_VMA",),
+    "preempt": ("-DPERCPU_PREEMPT",),
+    "checked": ("-DPERCPU_CHECKED",),
+    "all-near": ("-DPERCPU_ALL_NEAR",),
+    "sp-naive": ("-DPERCPU_SP_NAIVE",),
+    "restartable": ("-DPERCPU_RESTARTABLE", "-DPERCPU_PREEMPT"),
+    "user": ("-DPERCPU_BASE_REGISTER=user", f'-DPERCPU_BASE_REGISTER_HEADER="{HERE / "user_base.hpp"}"'),
+}
+SOURCES = (HERE / "host" / "accessors.cpp", *percpu_tools.sources())
+
+
+# On x86_64 there is nothing to restart, and config.hpp says so.
+COMBINATIONS = [
+    pytest.param(compiler, features, id=f"{compiler.label}-{features}")
+    for compiler in ALL
+    for features in FEATURES
+    if (compiler.arch, features) != ("x86_64", "restartable")
+]
+
+
+@pytest.mark.parametrize("compiler, features", COMBINATIONS)
+def test_compiles_without_a_warning(tmp_path, compiler, features):
+    # The layouts decide what the assembler sees; without optimization nothing of it is left out.
+    for optimization in ("-O0", "-O2") if features in ("plain", "non-zero-vma") else ("-O2",):
+        for source in SOURCES:
+            flags = (optimization, "-fno-pic", *FREESTANDING, *WARNINGS, *FEATURES[features])
+            done = compile_object(compiler.command, source, tmp_path / "object.o", *flags)
+            assert done.returncode == 0, done.stderr
