@@ -1,0 +1,58 @@
+"""Builds that cannot be right are refused by the preprocessor, in a sentence that says what to do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from cxx.build import COMPILERS, FREESTANDING, HERE, compile_object
+from cxx.compilers import ALL
+
+HOSTED = ("-fno-exceptions",)
+GXX = {compiler.arch: compiler.command for compiler in ALL if compiler.name == "gcc"}
+
+REFUSALS = [
+    pytest.param("x86_64", HOSTED, "add the feature non-zero-vma, or compile a kernel with -ffreestanding", id="hosted"),
+    pytest.param("x86_64", (*FREESTANDING, "-DPERCPU_ARM_EL2"), "arm-el2 .* AArch64 only", id="arm-el2"),
+    pytest.param("x86_64", (*FREESTANDING, "-DPERCPU_RESTARTABLE"), "nothing to restart", id="restartable"),
+    pytest.param(
+        "riscv64",
+        (*FREESTANDING, "-DPERCPU_RESTARTABLE", "-DPERCPU_SP_NAIVE"),
+        "remove one of the two",
+        id="restartable-naive",
+    ),
+    pytest.param(
+        "aarch64",
+        (*FREESTANDING, "-DPERCPU_ARM_EL2", "-DPERCPU_BASE_REGISTER=x18"),
+        "both choose the base register",
+        id="two-registers",
+    ),
+    *(
+        pytest.param(arch, (*FREESTANDING, "-DPERCPU_BASE_REGISTER=nonsense"), f"base register of {name} is", id=arch)
+        for arch, name in (("x86_64", "x86_64"), ("aarch64", "AArch64"), ("arm", "ARM"), ("riscv64", "RISC-V"))
+    ),
+    pytest.param("arm", (*FREESTANDING, "-march=armv6"), "come with ARMv7", id="armv6"),
+    pytest.param(
+        "x86_64",
+        (*FREESTANDING, "-mcmodel=kernel", "-fstack-protector", "-DPERCPU_NON_ZERO_VMA", "-fno-pic"),
+        "stack protector reads gs:40",
+        id="stack-protector",
+    ),
+    pytest.param("x86_64", (*FREESTANDING, "-DPERCPU_BASE_REGISTER=user"), "PERCPU_BASE_REGISTER_HEADER", id="user"),
+]
+
+
+@pytest.mark.parametrize("arch, flags, words", REFUSALS)
+def test_refused(tmp_path, arch, flags, words):
+    # A float ABI of the distribution's compiler would refuse ARMv6 before our own words.
+    extra = ("-mfloat-abi=soft",) if arch == "arm" else ()
+    done = compile_object(GXX[arch], HERE / "counts.cpp", tmp_path / "counts.o", *flags, *extra)
+    assert done.returncode != 0
+    assert re.search(f"error: .*percpu: .*{words}", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILERS)
+def test_older_languages_are_refused(tmp_path, compiler):
+    done = compile_object([compiler], HERE / "counts.cpp", tmp_path / "counts.o", "-std=c++17", *FREESTANDING)
+    assert done.returncode != 0
+    assert "percpu: compile with -std=c++20 or later" in done.stderr
