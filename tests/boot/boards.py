@@ -44,6 +44,7 @@ class Board:
     pass_status: int
     max_cpus: int = 64
     mode: str = ""  # what tells it from the architecture's usual board; see Variant.mode
+    lld_machine_flags: tuple[str, ...] | None = None  # to link with lld, where not machine_flags
     clang_target: str = ""  # where it is not the triplet
     sources: tuple[str, ...] = ()  # in kernel/; else <arch>/entry.S and <arch>/board.cpp
     user_base: str = ""  # in kernel/: the header for base-register=user; else <arch>/user_base.hpp
@@ -82,7 +83,8 @@ class Board:
     def link_flags(self, linker: str) -> list[str]:
         """The flags that choose `linker`, and those of every kernel."""
         choice = {"ld": ["-fuse-ld=bfd"], "lld": [f"-B{LLD_FOLDER}", "-fuse-ld=lld"]}[linker]
-        return [*choice, *LINK_FLAGS, *self.machine_flags]
+        machine_flags = self.lld_machine_flags if linker == "lld" else None
+        return [*choice, *LINK_FLAGS, *(self.machine_flags if machine_flags is None else machine_flags)]
 
     def compile_flags(self) -> list[str]:
         """The flags that every source of a kernel is compiled with."""
@@ -100,12 +102,28 @@ _RISCV64 = Board(
     arch="riscv64",
     triplet="riscv64-linux-gnu",
     machine_flags=("-march=rv64imac_zicsr", "-mabi=lp64", "-mcmodel=medany"),
+    lld_machine_flags=(),  # of -mabi=lp64 GCC makes an emulation that lld does not know
     qemu=("qemu-system-riscv64", "-machine", "virt", "-bios", "none"),
     qemu_package=_RISCV_QEMU,
     pass_status=0,
     sources=(*_RISCV, "riscv/machine.cpp"),
     user_base="riscv/user_base.hpp",
     script="riscv.ld.j2",
+)
+
+_ARM_QEMU = ("-semihosting-config", "enable=on,target=native")
+_AARCH64 = Board(
+    arch="aarch64",
+    triplet="aarch64-linux-gnu",
+    # With -ffixed-x18 only base-register=x18 uses that register, and no trap code needs to save it.
+    # The helpers of outlined atomics are in a library that kernels do not have.
+    machine_flags=("-mgeneral-regs-only", "-ffixed-x18", "-mno-outline-atomics"),
+    qemu=("qemu-system-aarch64", "-machine", "virt,gic-version=3", "-cpu", "cortex-a72", *_ARM_QEMU),
+    qemu_package="qemu-system-arm",
+    pass_status=33,  # see virt.cpp
+    sources=("arm_virt/virt.cpp", "aarch64/entry.S", "aarch64/board.cpp"),
+    user_base="arm_virt/user_base.hpp",
+    script="arm_virt.ld.j2",
 )
 
 BOARDS = {
@@ -122,6 +140,26 @@ BOARDS = {
             qemu_package="qemu-system-x86",
             pass_status=33,  # board.cpp writes 0x10; QEMU exits with twice that plus 1
         ),
+        _AARCH64,
+        replace(
+            _AARCH64,
+            mode="el2",
+            machine_flags=(*_AARCH64.machine_flags, "-DKERNEL_EL2"),
+            qemu=(
+                *("qemu-system-aarch64", "-machine", "virt,gic-version=3,virtualization=on", "-cpu", "cortex-a72"),
+                *_ARM_QEMU,
+            ),
+        ),
+        replace(
+            _AARCH64,
+            arch="arm",
+            triplet="arm-linux-gnueabihf",
+            # armv7ve: with division, which -nostdlib leaves to the CPU.
+            machine_flags=("-march=armv7ve", "-mfloat-abi=soft", "-marm"),
+            qemu=("qemu-system-arm", "-machine", "virt", "-cpu", "cortex-a15", *_ARM_QEMU),
+            sources=("arm_virt/virt.cpp", "arm/entry.S", "arm/board.cpp"),
+            max_cpus=8,  # a GICv2 has no more
+        ),
         _RISCV64,
         replace(
             _RISCV64,
@@ -137,6 +175,7 @@ BOARDS = {
             triplet="riscv64-unknown-elf",
             clang_target="riscv32-unknown-elf",
             machine_flags=("-march=rv32imac_zicsr", "-mabi=ilp32", "-mcmodel=medany"),
+            lld_machine_flags=None,
             qemu=("qemu-system-riscv32", "-machine", "virt", "-bios", "none"),
         ),
     )
