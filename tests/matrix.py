@@ -7,7 +7,8 @@ and booted by plain `tools/test`; all rows are by `tools/test --matrix`.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 ARCHITECTURES = ("x86_64", "riscv64", "riscv32")
 COMPILERS = ("gcc", "clang")
@@ -48,6 +49,15 @@ class Variant:
 # Each layout with each kind of scheduler. sp-naive has no areas, so neither layouts nor ways to make them.
 _FEATURES = ((), ("non-zero-vma",), ("preempt",), ("non-zero-vma", "preempt"))
 
+# Features that are tried by themselves and in the other layout.
+_MORE_FEATURES = {
+    "riscv64": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
+    "riscv32": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
+}
+
+# An architecture's boards besides the usual one, in which kernels differ by their board code only.
+_MODES = (("riscv64", "s-mode"),)
+
 # Link-time optimization reads the compiler's own format: each compiler with the linker that knows it.
 _LTO = (("gcc", "ld"), ("clang", "lld"))
 
@@ -62,6 +72,14 @@ _DEFAULT = frozenset(
         Variant("x86_64", "clang", "lld", init="in-place"),
         Variant("x86_64", "clang", "lld", init="dynamic", features=("non-zero-vma",)),
         Variant("x86_64", "gcc", "ld", cxxflags=("-mfsgsbase",)),
+        Variant("riscv64", "gcc", "ld", features=("preempt", "restartable")),
+        Variant("riscv64", "clang", "lld", features=("all-near",)),
+        Variant("riscv64", "gcc", "ld", features=("base-register=tp",), mode="s-mode"),
+        Variant("riscv64", "gcc", "lld", features=("base-register=user",), mode="s-mode"),
+        Variant("riscv64", "clang", "lld", init="dynamic", features=("non-zero-vma", "restartable"), mode="s-mode"),
+        Variant("riscv32", "gcc", "ld", features=("checked",)),
+        Variant("riscv32", "gcc", "lld", init="dynamic", features=("non-zero-vma",)),
+        Variant("riscv32", "clang", "lld", features=("restartable",)),
     }
 )
 
@@ -77,12 +95,30 @@ def _rows() -> list[Variant]:
             rows.append(Variant(arch, compiler, linker, opt="-O0", features=layout))
             if (compiler, linker) in _LTO:
                 rows.append(Variant(arch, compiler, linker, opt="-O2 -flto", features=layout))
-        rows.append(Variant(arch, compiler, linker, cxxflags=("-mfsgsbase",)))
+        if arch == "x86_64":
+            rows.append(Variant(arch, compiler, linker, cxxflags=("-mfsgsbase",)))
+        rows.extend(_more_rows(arch, compiler, linker))
+    for (arch, mode), compiler, linker in itertools.product(_MODES, COMPILERS, LINKERS):
+        rows.append(Variant(arch, compiler, linker, mode=mode))
+        rows.append(Variant(arch, compiler, linker, mode=mode, opt="-O0", init="dynamic", features=("preempt",)))
+        rows.extend(replace(row, mode=mode) for row in _more_rows(arch, compiler, linker))
     return rows
 
 
+def _more_rows(arch: str, compiler: str, linker: str) -> Iterator[Variant]:
+    for feature in _MORE_FEATURES.get(arch, ()):
+        yield Variant(arch, compiler, linker, features=(feature,))
+        in_image = tuple(sorted((feature, "non-zero-vma")))
+        yield Variant(arch, compiler, linker, init="dynamic", features=in_image)
+        if feature == "restartable":
+            yield Variant(arch, compiler, linker, features=("preempt", feature))
+            yield Variant(arch, compiler, linker, opt="-O0", features=(feature,))
+            if (compiler, linker) in _LTO:
+                yield Variant(arch, compiler, linker, opt="-O2 -flto", features=(feature,))
+
+
 def _mark(row: Variant) -> Variant:
-    return Variant(**{**vars(row), "default": row in _DEFAULT})
+    return replace(row, default=row in _DEFAULT)
 
 
 MATRIX = tuple(_mark(row) for row in _rows())
