@@ -82,6 +82,9 @@ int main() {
     CHECK(percpu::percpu_area_layout_expected(0).size == 0);
     CHECK(percpu::percpu_area_layout_expected(SIZE_MAX / 2).size == SIZE_MAX);
 
+    const size_t others[] = {word.offset(), small.offset(), load.offset(), page.offset(), node.offset()};
+    for (size_t other : others) CHECK(other / PERCPU_CACHE_LINE != line.offset() / PERCPU_CACHE_LINE);
+
     const auto null = percpu::init(nullptr, 1);
     CHECK(!null && null.error() == percpu::InitError::InvalidBase);
     char* const memory = static_cast<char*>(aligned_alloc(layout.alignment, layout.size + 4096));
