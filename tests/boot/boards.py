@@ -98,10 +98,12 @@ class Board:
 
 _RISCV = ("riscv/entry.S", "riscv/board.cpp")
 _RISCV_QEMU = "qemu-system-riscv" if _debian() >= 13 else "qemu-system-misc"
+# DWARF 5 from Clang has relocations (R_RISCV_SET_ULEB128) on which GNU ld 2.40 crashes.
+_RISCV_FLAGS = ("-mcmodel=medany", "-gdwarf-4")
 _RISCV64 = Board(
     arch="riscv64",
     triplet="riscv64-linux-gnu",
-    machine_flags=("-march=rv64imac_zicsr", "-mabi=lp64", "-mcmodel=medany"),
+    machine_flags=("-march=rv64imac_zicsr", "-mabi=lp64", *_RISCV_FLAGS),
     lld_machine_flags=(),  # of -mabi=lp64 GCC makes an emulation that lld does not know
     qemu=("qemu-system-riscv64", "-machine", "virt", "-bios", "none"),
     qemu_package=_RISCV_QEMU,
@@ -174,7 +176,7 @@ BOARDS = {
             arch="riscv32",
             triplet="riscv64-unknown-elf",
             clang_target="riscv32-unknown-elf",
-            machine_flags=("-march=rv32imac_zicsr", "-mabi=ilp32", "-mcmodel=medany"),
+            machine_flags=("-march=rv32imac_zicsr", "-mabi=ilp32", *_RISCV_FLAGS),
             lld_machine_flags=None,
             qemu=("qemu-system-riscv32", "-machine", "virt", "-bios", "none"),
         ),
