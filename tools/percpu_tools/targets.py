@@ -122,10 +122,11 @@ def target_of_elf(machine: str, elf_class: int) -> Target | None:
     return None
 
 
+# Big-endian variants have names of their own (aarch64_be, armeb) and are not among the targets.
 _TRIPLES = (
     (re.compile(r"x86_64|amd64"), "x86_64"),
-    (re.compile(r"aarch64|arm64"), "aarch64"),
-    (re.compile(r"arm|thumb"), "arm"),
+    (re.compile(r"aarch64(?!_be)|arm64"), "aarch64"),
+    (re.compile(r"(?:arm|thumb)(?!\w*eb\b)"), "arm"),
     (re.compile(r"riscv64"), "riscv64"),
     (re.compile(r"riscv32"), "riscv32"),
     (re.compile(r"loongarch64"), "loongarch64"),

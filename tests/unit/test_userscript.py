@@ -1,0 +1,109 @@
+"""Finding the place for the fragment in linker scripts of all kinds."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import toolchain
+from percpu_tools import PercpuError, find_anchor
+
+
+def sections(body: str) -> str:
+    return f"ENTRY(_start)\nSECTIONS\n{{\n{body}\n}}\n"
+
+
+TEXT = ".text : { *(.text .text.*) }\n"
+DATA = ".data : { *(.data .data.*) }\n"
+BSS = ".bss : { *(.bss .bss.*) *(COMMON) }\n"
+
+
+def test_without_a_script_the_linkers_own_has_data():
+    assert find_anchor(None) == ".data"
+
+
+@pytest.mark.parametrize(
+    ("script", "anchor"),
+    [
+        (sections(TEXT + DATA + BSS), ".data"),
+        (sections(TEXT + DATA + ".got : { *(.got) }\n" + BSS), ".got"),
+        (sections(TEXT + DATA + ".sbss : { *(.sbss) }\n" + BSS), ".data"),
+        (sections(TEXT + DATA + ".bss (NOLOAD) : { *(.bss) }"), ".data"),
+        (sections(TEXT + DATA + "kernel_bss : { *(.bss .bss.*) *(COMMON) }"), ".data"),
+        (sections(TEXT + '"my data" : { *(.data) }\n' + BSS), "my data"),
+        (sections(TEXT + ".data : { *(.data) *(.bss) *(COMMON) }\n/DISCARD/ : { *(.comment) }\n.debug_info 0 : { *(.debug_info) }"), ".data"),
+        # Regions, headers and fill patterns behind a section are not the next one's name.
+        (sections(".text : { *(.text) } >FLASH :text =0x90909090\n.data : { *(.data) } >RAM AT>FLASH\n.bss : { *(.bss) } >RAM"), ".data"),
+        (sections(".text : { *(.text) } > FLASH\n.data : { *(.data) } > RAM AT > FLASH = (1 + 2)\n.bss : { *(.bss) } > RAM"), ".data"),
+        # Braces and keywords where they mean nothing.
+        (sections("/* SECTIONS { .bss : { */" + TEXT + ".data : { *(.data) . = ALIGN(8); KEEP(*(SORT(.x))) LONG(4); }\n" + BSS), ".data"),
+        (sections(TEXT + DATA + 'ASSERT(1, ".bss : { }")\nPROVIDE(edata = .);\n. = ALIGN(4K);\n__bss_start = .;\n' + BSS), ".data"),
+        ("INCLUDE memory.ld\n" + sections("INCLUDE sections.ld\n" + TEXT + DATA + "INCLUDE more.ld;\n" + BSS), ".data"),
+        ("MEMORY { RAM (rwx) : ORIGIN = 0, LENGTH = 1M }\n" + sections(TEXT + DATA + BSS), ".data"),
+        ("SECTIONS { " + TEXT + " }\nSECTIONS { " + DATA + BSS + " }", ".data"),
+        # On top of the linker's own script.
+        ("SECTIONS { }\nINSERT AFTER .text;", ".data"),
+        (toolchain.HIGHER_HALF, ".data"),
+    ],
+)
+@pytest.mark.parametrize("linker", ["ld", "lld"])
+def test_the_last_section_before_bss(script, anchor, linker):
+    assert find_anchor(script, linker) == anchor
+
+
+@pytest.mark.parametrize("ld", ["ld", "aarch64-linux-gnu-ld", "riscv64-unknown-elf-ld", "arm-none-eabi-ld"])
+def test_the_linkers_own_scripts_have_a_place(ld):
+    shown = subprocess.run([ld, "--verbose"], capture_output=True, text=True, check=True).stdout
+    assert find_anchor(shown.split("=" * 50)[1], "ld", "in-image").startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("", "kernel.ld has no SECTIONS, so there is no place"),
+        ("MEMORY { RAM : ORIGIN = 0, LENGTH = 1M }", "kernel.ld has no SECTIONS"),
+        (sections(". = 1M;"), "kernel.ld has no output section"),
+        (sections("/DISCARD/ : { *(*) }"), "kernel.ld has no output section"),
+        (sections(BSS + DATA), "kernel.ld has .bss as its first output section"),
+        (sections(TEXT + ".percpu : { *(.percpu) }\n" + BSS), "kernel.ld has an output section .percpu already"),
+        ("SECTIONS {" + TEXT, "kernel.ld: the '{' of SECTIONS is never closed"),
+        ("SECTIONS { .text : { *(.text) ", "kernel.ld: a '{' is never closed"),
+        ("SECTIONS { .text : AT(1", "kernel.ld: a '(' is never closed"),
+        ("/* SECTIONS { .data : { } }", "kernel.ld has no SECTIONS"),
+    ],
+)
+@pytest.mark.parametrize("linker", ["ld", "lld"])
+def test_a_script_without_a_place_is_refused(script, message, linker):
+    with pytest.raises(PercpuError) as refusal:
+        find_anchor(script, linker, path="kernel.ld")
+    assert message in refusal.value.message
+
+
+def test_headers_by_hand_and_a_template_at_zero_do_not_go_together():
+    script = "PHDRS { text PT_LOAD; }\n" + toolchain.HIGHER_HALF
+    with pytest.raises(PercpuError, match="has PHDRS"):
+        find_anchor(script, layout="zero-vma")
+    assert find_anchor(script, layout="in-image") == ".data"
+
+
+class TestGnuLdInsertsBehindASymbol:
+    """`INSERT AFTER .data` goes in front of the next section or assignment to `.`, whichever is first."""
+
+    @pytest.mark.parametrize("assignment", ["__bss_start = .;", "PROVIDE(__bss_start = .);", "_sbss = ALIGN(8) + . ;", "HIDDEN(bss_begin = .);"])
+    def test_a_start_of_bss_that_would_be_overtaken(self, assignment):
+        script = sections(TEXT + DATA + assignment + BSS)
+        with pytest.raises(PercpuError, match="GNU ld inserts the per-CPU sections behind that line") as refusal:
+            find_anchor(script, "ld")
+        assert refusal.value.fix[0].startswith("write `. = .;` before")
+        assert find_anchor(script, "lld") == ".data"
+
+    @pytest.mark.parametrize("holds", [". = .;", ". = ALIGN(4096);", ". += 16;"])
+    def test_an_assignment_to_dot_holds_it(self, holds):
+        assert find_anchor(sections(TEXT + DATA + holds + "__bss_start = .;" + BSS), "ld") == ".data"
+
+    def test_the_end_of_data_may_be_overtaken(self):
+        assert find_anchor(sections(TEXT + DATA + "_edata = .;" + BSS), "ld") == ".data"
+
+    def test_the_end_of_a_kernel_without_bss_may_not(self):
+        with pytest.raises(PercpuError, match="_kernel_end"):
+            find_anchor(sections(TEXT + DATA + "_kernel_end = .;"), "ld")
