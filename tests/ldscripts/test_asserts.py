@@ -25,8 +25,8 @@ SECTIONS
 """
 
 
-def near(size: int) -> str:
-    return f'__attribute__((section(".percpu..near.n"), used)) char percpu_near_n[{size}] = {{1}};\n'
+def near(size: int, section: str = ".percpu..near.n") -> str:
+    return f'__attribute__((section("{section}"), used)) char percpu_near_n[{size}] = {{1}};\n'
 
 
 def link_for(folder, arch, linker, source, cpu_num=2, features=()):
@@ -51,6 +51,15 @@ def test_near_variables_end_within_reach(tmp_path, linker, arch, reach, features
     assert done.returncode != 0
     assert f"ERROR(percpu): the near variables end beyond {reach} bytes" in done.stderr
     assert ("Leave the feature all-near out" if features else "PERCPU_DEFINE in place of PERCPU_DEFINE_NEAR") in done.stderr
+
+
+@pytest.mark.parametrize("section", [".percpu.n", ".percpu..aligned.n", ".percpu..page_aligned.n", ".percpu..read_mostly.n"])
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_with_all_near_every_variable_ends_within_reach(tmp_path, linker, section):
+    assert link_for(tmp_path, "riscv64", linker, near(2049, section)).returncode == 0
+    done = link_for(tmp_path, "riscv64", linker, near(2049, section), features=["all-near"])
+    assert done.returncode != 0
+    assert "ERROR(percpu): the near variables end beyond 2048 bytes" in done.stderr
 
 
 @pytest.mark.parametrize("linker", toolchain.LINKERS)
