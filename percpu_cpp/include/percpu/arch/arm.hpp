@@ -25,8 +25,11 @@
 #define PERCPU_ENTER
 #define PERCPU_LEAVE
 
-// A32 loads and stores of 1 and 4 bytes have an immediate of 12 bits, which R_ARM_ABS12 fills with the
-// offset. Those of 2 bytes have 8 bits, and Thumb's have no such relocation: they take the far form.
+// A32 loads and stores of 1 and 4 bytes have an immediate of 12 bits for the offset. The relocation made for
+// that, R_ARM_ABS12, is unknown to lld, so R_ARM_MOVW_ABS_NC, made for movw, stands in for it: it adds
+// the symbol's value to a number of 16 bits, of which bits 0 to 11 lie where the immediate does, and bits 12
+// to 15 where the number of the base register does. An offset in reach, below 4096, leaves the latter alone.
+// Those of 2 bytes have an immediate of 8 bits, and Thumb's no such relocation: they take the far form.
 #if defined(PERCPU_NON_ZERO_VMA) || defined(__thumb__)
 #define PERCPU_HAS_NEAR(reach, size) false
 #else
@@ -40,8 +43,9 @@
     PERCPU_BY_SIZE("strb %[" from "], " address, "strh %[" from "], " address, "str %[" from "], " address, "")
 
 #define PERCPU_NEAR_LOCATE PERCPU_GET_BASE
-#define PERCPU_NEAR_LOAD(to) ".reloc ., R_ARM_ABS12, %c[storage]\n\t" PERCPU_LOAD_FROM(to, "[%[base]]")
-#define PERCPU_NEAR_STORE(from) ".reloc ., R_ARM_ABS12, %c[storage]\n\t" PERCPU_STORE_TO(from, "[%[base]]")
+#define PERCPU_NEAR_IMMEDIATE ".reloc ., R_ARM_MOVW_ABS_NC, %c[storage]\n\t"
+#define PERCPU_NEAR_LOAD(to) PERCPU_NEAR_IMMEDIATE PERCPU_LOAD_FROM(to, "[%[base]]")
+#define PERCPU_NEAR_STORE(from) PERCPU_NEAR_IMMEDIATE PERCPU_STORE_TO(from, "[%[base]]")
 #define PERCPU_NEAR_SYMBOL "movw %[place], #:lower16:%c[storage]\n\t"
 #define PERCPU_NEAR_POINTER PERCPU_NEAR_SYMBOL PERCPU_GET_BASE "add %[place], %[place], %[base]\n\t"
 
