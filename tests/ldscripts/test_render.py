@@ -1,0 +1,145 @@
+"""percpu-ldscript and the rendered text: what is refused, what is written, what a user may override."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import toolchain
+from percpu_tools import PercpuError, render_fragment, render_template
+
+RENDER = [sys.executable, "-m", "percpu_tools.cli.ldscript", "render"]
+
+
+def run(*arguments: str, **options):
+    return toolchain.run([*RENDER, *arguments], check=False, **options)
+
+
+def test_to_standard_output_and_to_a_file(tmp_path):
+    target = tmp_path / "percpu.ld"
+    shown = run("--cpu-num", "4", "--arch", "x86_64")
+    assert shown.returncode == 0
+    written = run("--cpu-num", "4", "--arch", "x86_64", "-o", str(target))
+    assert (written.returncode, written.stdout) == (0, "")
+    assert target.read_text() == shown.stdout == render_fragment(4, "x86_64")
+    assert list(tmp_path.iterdir()) == [target], "no temporary file is left"
+    assert target.stat().st_mode & 0o444 == 0o444 & ~_umask()
+
+
+def _umask() -> int:
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cpu-num=0"], "CPU_NUM is 0: expected a whole number from 1 to 65536"),
+        (["--cpu-num=-1"], "CPU_NUM is -1"),
+        (["--cpu-num=1.5"], "CPU_NUM is '1.5'"),
+        (["--cpu-num=four"], "CPU_NUM is 'four'"),
+        (["--cpu-num="], "CPU_NUM is not set"),
+        (["--cpu-num=1000000000"], "CPU_NUM is 1000000000"),
+        (["--cpu-num=4", "--arch=mips"], "architecture is 'mips'"),
+        (["--cpu-num=4", "--feature=fast"], "feature is 'fast'"),
+        (["--cpu-num=4", "--feature=arm-el2"], "feature arm-el2 on x86_64: only aarch64"),
+        (["--cpu-num=4", "--linker=gold"], "linker is 'gold': expected one of ld, lld"),
+        (["--cpu-num=4", "--mode=append"], "mode is 'append': expected one of insert, include"),
+        (["--cpu-num=4", "--cache-line=48"], "the cache line is 48 bytes: expected a power of two"),
+        (["--cpu-num=4", "--insert-after=a b"], "the section to insert after is 'a b'"),
+        (["--cpu-num=4", "--load-offset=1); EVIL("], "the load offset is '1); EVIL('"),
+        (["--cpu-num=4", "--load-offset=(1"], "its parentheses do not match"),
+        (["--cpu-num=4", "--templates=/nonexistent/here", "--insert-after=;"], "the section to insert after"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, arguments, message):
+    target = tmp_path / "percpu.ld"
+    target.write_text("what was there")
+    done = run("--arch=x86_64", *arguments, "-o", str(target))
+    assert (done.returncode, done.stdout) == (2, "")
+    first, *mends = done.stderr.splitlines()
+    assert first.startswith("percpu-ldscript: ")
+    assert message in first
+    assert all(mend.startswith("  mend: ") for mend in mends)
+    assert target.read_text() == "what was there"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_without_a_cpu_num(tmp_path):
+    done = run("--arch", "x86_64", "-o", str(tmp_path / "percpu.ld"))
+    assert done.returncode == 2
+    assert "--cpu-num" in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    done = run("--cpu-num", "4", "--arch", "x86_64", "-o", str(tmp_path / "none" / "percpu.ld"))
+    assert done.returncode == 2
+    assert "cannot be written: No such file or directory" in done.stderr
+
+
+@pytest.mark.parametrize("linker", ["ld", "lld"])
+@pytest.mark.parametrize("mode", ["insert", "include"])
+@pytest.mark.parametrize("features", [[], ["non-zero-vma"], ["sp-naive"]])
+def test_the_header_names_what_it_was_rendered_from(linker, mode, features):
+    text = render_fragment(8, "riscv64", [*features, "preempt"], linker, mode, cache_line=128, load_offset="OFFSET", insert_after=".sdata")
+    header = text[: text.index("*/")]
+    for line in ("CPU_NUM     8", f"linker      {linker}", "cache line  128 bytes", "near reach  2048 bytes", "load offset OFFSET"):
+        assert line in header
+    assert f"mode        {mode}" in header
+    assert " ".join(sorted([*features, "preempt"])) in header
+    assert "for riscv64" in header
+    assert ("INSERT AFTER .sdata;" in text) == (mode == "insert")
+    assert ("INSERT" in text) == (mode == "insert")
+    if mode == "include":
+        assert "INCLUDE percpu.ld" in header
+        assert "SECTIONS\n{" not in text
+
+
+def test_rendering_depends_on_its_arguments_alone():
+    assert render_fragment(4, "x86_64") == render_fragment("4", "x86_64", "", "ld", "insert", None, None, ".data")
+
+
+def test_a_folder_of_the_users_overrides_one_block(tmp_path):
+    (tmp_path / "percpu.ld.j2").write_text(
+        '{% extends "percpu/percpu.ld.j2" %}\n'
+        "{% block extra_sections %}\n  .mine : { *(.mine.{{ cpu_num }}) }\n{% endblock %}\n"
+    )
+    ours = render_fragment(4, "x86_64")
+    theirs = render_fragment(4, "x86_64", templates=tmp_path)
+    added = set(theirs.splitlines()) - set(ours.splitlines())
+    assert added == {"  .mine : { *(.mine.4) }"}
+    assert set(ours.splitlines()) <= set(theirs.splitlines())
+
+
+def test_an_empty_folder_of_the_users_changes_nothing(tmp_path):
+    assert render_fragment(4, "x86_64", templates=tmp_path) == render_fragment(4, "x86_64")
+
+
+def test_mistakes_in_a_users_template_are_named(tmp_path):
+    template = tmp_path / "percpu.ld.j2"
+    template.write_text("fine\n{% if %}\n")
+    with pytest.raises(PercpuError, match=r"percpu\.ld\.j2:2: "):
+        render_fragment(4, "x86_64", templates=tmp_path)
+    template.write_text("{{ missing }}")
+    with pytest.raises(PercpuError, match="'missing' is undefined"):
+        render_fragment(4, "x86_64", templates=tmp_path)
+    template.write_text('{% extends "none.ld.j2" %}')
+    with pytest.raises(PercpuError, match="'none.ld.j2' is not found"):
+        render_fragment(4, "x86_64", templates=tmp_path)
+
+
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_a_whole_script_from_a_template(tmp_path, linker):
+    template = tmp_path / "board.ld.j2"
+    template.write_text(
+        toolchain.HIGHER_HALF.replace("0x100000", "{{ base }}").replace("  . = ALIGN(16);\n", '{% include "percpu.ld.j2" %}\n  . = ALIGN(16);\n')
+    )
+    text = render_template(template, 4, "x86_64", linker=linker, variables={"base": "2M"})
+    kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + toolchain.variable("x", 1))
+    toolchain.link(tmp_path, [kernel], [text], linker=linker)
+    with pytest.raises(PercpuError, match="template variable 'cpu_num' is percpu's own"):
+        render_template(template, 4, "x86_64", variables={"cpu_num": 5})
