@@ -44,6 +44,7 @@ class Board:
     pass_status: int
     max_cpus: int = 64
     mode: str = ""  # what tells it from the architecture's usual board; see Variant.mode
+    emulation: str = ""  # the linker's, where Clang does not say it
     lld_machine_flags: tuple[str, ...] | None = None  # to link with lld, where not machine_flags
     clang_target: str = ""  # where it is not the triplet
     sources: tuple[str, ...] = ()  # in kernel/; else <arch>/entry.S and <arch>/board.cpp
@@ -84,7 +85,8 @@ class Board:
         """The flags that choose `linker`, and those of every kernel."""
         choice = {"ld": ["-fuse-ld=bfd"], "lld": [f"-B{LLD_FOLDER}", "-fuse-ld=lld"]}[linker]
         machine_flags = self.lld_machine_flags if linker == "lld" else None
-        return [*choice, *LINK_FLAGS, *(self.machine_flags if machine_flags is None else machine_flags)]
+        emulation = [f"-Wl,-m,{self.emulation}"] if self.emulation else []
+        return [*choice, *emulation, *LINK_FLAGS, *(self.machine_flags if machine_flags is None else machine_flags)]
 
     def compile_flags(self) -> list[str]:
         """The flags that every source of a kernel is compiled with."""
@@ -175,8 +177,8 @@ BOARDS = {
             _RISCV64,
             arch="riscv32",
             triplet="riscv64-unknown-elf",
-            clang_target="riscv32-unknown-elf",
             machine_flags=("-march=rv32imac_zicsr", "-mabi=ilp32", *_RISCV_FLAGS),
+            emulation="elf32lriscv",
             lld_machine_flags=None,
             qemu=("qemu-system-riscv32", "-machine", "virt", "-bios", "none"),
         ),
