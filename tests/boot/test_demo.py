@@ -48,7 +48,9 @@ def test_a_terminal_gets_color() -> None:
 def test_a_reader_that_leaves_gets_no_traceback() -> None:
     with scons_alone():
         done = run("bash", "-c", '"$1" | head -n 1', "-", DEMO)
-    assert (done.returncode, done.stderr) == (0, "")
+    # Whichever of the commands writes next ends; SCons says so in a line of its own.
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
