@@ -236,6 +236,11 @@ AreaLayout percpu_area_layout_expected(size_t cpu_count) noexcept {
 #else
 #define PERCPU_NOTE_CHECKED
 #endif
+#if defined(PERCPU_LARGE_TEMPLATE)
+#define PERCPU_NOTE_LARGE_TEMPLATE "large-template,"
+#else
+#define PERCPU_NOTE_LARGE_TEMPLATE
+#endif
 #if defined(PERCPU_X86_STACK_GUARD) && PERCPU_X86_STACK_GUARD
 #define PERCPU_NOTE_STACK_GUARD "stack-guard=1\\n"
 #else
@@ -246,8 +251,8 @@ AreaLayout percpu_area_layout_expected(size_t cpu_count) noexcept {
     "version=" PERCPU_VERSION "\\n"                                                              \
     "arch=" PERCPU_ARCH_NAME "\\n"                                                               \
     "layout=" PERCPU_LAYOUT_NAME "\\n"                                                           \
-    "features=" PERCPU_NOTE_ALL_NEAR PERCPU_NOTE_ARM_EL2 PERCPU_NOTE_CHECKED PERCPU_NOTE_NON_ZERO_VMA \
-        PERCPU_NOTE_PREEMPT PERCPU_NOTE_RESTARTABLE PERCPU_NOTE_SP_NAIVE "\\n"                   \
+    "features=" PERCPU_NOTE_ALL_NEAR PERCPU_NOTE_ARM_EL2 PERCPU_NOTE_CHECKED PERCPU_NOTE_LARGE_TEMPLATE \
+        PERCPU_NOTE_NON_ZERO_VMA PERCPU_NOTE_PREEMPT PERCPU_NOTE_RESTARTABLE PERCPU_NOTE_SP_NAIVE "\\n"                   \
     "base-register=" PERCPU_DETAIL_STRING(PERCPU_BASE_REGISTER) "\\n"                            \
     "cache-line=" PERCPU_DETAIL_STRING(PERCPU_CACHE_LINE) "\\n"                                  \
     "near-reach=" PERCPU_DETAIL_STRING(PERCPU_NEAR_REACH) "\\n" PERCPU_NOTE_STACK_GUARD

@@ -27,6 +27,7 @@ REFUSALS = [
         "both choose the base register",
         id="two-registers",
     ),
+    pytest.param("arm", (*FREESTANDING, "-DPERCPU_LARGE_TEMPLATE"), "only on AArch64", id="large-template"),
     *(
         pytest.param(arch, (*FREESTANDING, "-DPERCPU_BASE_REGISTER=nonsense"), f"base register of {name} is", id=arch)
         for arch, name in (("x86_64", "x86_64"), ("aarch64", "AArch64"), ("arm", "ARM"), ("riscv64", "RISC-V"))

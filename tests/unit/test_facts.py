@@ -60,6 +60,11 @@ def test_arm_el2():
     assert macros("aarch64", *define(features))["PERCPU_BASE_REGISTER"] == features.base_register
 
 
+def test_arm_el2_may_be_said_twice():
+    features = targets.parse_features("arm-el2,base-register=TPIDR_EL2", "aarch64")
+    assert macros("aarch64", *define(features))["PERCPU_BASE_REGISTER"] == "TPIDR_EL2"
+
+
 def test_every_feature_has_its_macro_in_the_runtime():
     config = (includes() / "percpu" / "config.hpp").read_text()
     for macro in targets.FEATURE_MACROS.values():

@@ -102,6 +102,7 @@ def _context(
         "load_offset": _load_offset(load_offset),
         "cache_line": targets.parse_cache_line(cache_line, arch),
         "near_reach": machine.near_reach,
+        "far_reach": 0 if "large-template" in chosen else machine.far_reach,
         "bss_bounds": BSS_BOUNDS,
     }
 

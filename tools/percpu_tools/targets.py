@@ -23,7 +23,10 @@ PAGE_SIZE = 4096
 
 @dataclass(frozen=True)
 class Target:
-    """One architecture. `base_registers[0]` is the default; a `near_reach` of 0 means no limit."""
+    """One architecture. `base_registers[0]` is the default; a reach of 0 means no limit.
+
+    `far_reach` is that of the accesses that every variable takes, near or not: the largest template.
+    """
 
     name: str
     elf_machine: str
@@ -31,6 +34,7 @@ class Target:
     base_registers: tuple[str, ...]
     near_reach: int
     cache_line: int
+    far_reach: int = 0
 
 
 TARGETS: dict[str, Target] = {
@@ -39,6 +43,7 @@ TARGETS: dict[str, Target] = {
         # x86_64: %gs:disp32 reaches +-2 GiB, so that every variable is near. SDM vol. 2A, 2.2.1.3.
         Target("x86_64", "EM_X86_64", 64, ("gs", "fs"), near_reach=0, cache_line=64),
         # AArch64: `ldr r, [b, #:lo12:v]` keeps the low 12 bits of the address. aaelf64, R_AARCH64_LDST*_ABS_LO12_NC.
+        # `movz r, #:abs_g0:v` holds 16 bits. aaelf64, R_AARCH64_MOVW_UABS_G0.
         Target(
             "aarch64",
             "EM_AARCH64",
@@ -46,6 +51,7 @@ TARGETS: dict[str, Target] = {
             ("TPIDR_EL1", "TPIDR_EL2", "TPIDR_EL0", "TPIDRRO_EL0", "x18"),
             near_reach=4096,
             cache_line=64,
+            far_reach=0x10000,
         ),
         # ARM: the A32 `ldr r, [b, #imm12]` takes offsets up to 4095. aaelf32, R_ARM_ABS12.
         Target("arm", "EM_ARM", 32, ("TPIDRURO", "TPIDRPRW"), near_reach=4096, cache_line=64),
@@ -62,6 +68,7 @@ FEATURE_MACROS: dict[str, str] = {
     "all-near": "PERCPU_ALL_NEAR",
     "arm-el2": "PERCPU_ARM_EL2",
     "checked": "PERCPU_CHECKED",
+    "large-template": "PERCPU_LARGE_TEMPLATE",
     "non-zero-vma": "PERCPU_NON_ZERO_VMA",
     "preempt": "PERCPU_PREEMPT",
     "restartable": "PERCPU_RESTARTABLE",
@@ -201,6 +208,11 @@ def parse_features(words: str | Iterable[str], arch: str) -> Features:
         raise PercpuError(
             f"{BASE_REGISTER} is given as {' and as '.join(sorted(registers))}: expected one register",
             fix="keep the one that the kernel sets aside",
+        )
+    if "large-template" in names and not machine.far_reach:
+        raise PercpuError(
+            f"feature large-template on {arch}: the template's size has no limit there",
+            fix="leave large-template out",
         )
     default = machine.base_registers[0]
     if "arm-el2" in names:

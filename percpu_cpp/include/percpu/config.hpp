@@ -90,6 +90,10 @@
 #error "percpu: arm-el2 chooses TPIDR_EL2, a register of AArch64 only: remove the feature"
 #endif
 
+#if defined(PERCPU_LARGE_TEMPLATE) && !defined(PERCPU_ARCH_AARCH64)
+#error "percpu: only on AArch64 the template's size has a limit that large-template lifts: remove the feature"
+#endif
+
 #ifndef PERCPU_BASE_REGISTER
 #if defined(PERCPU_ARCH_X86_64)
 #define PERCPU_BASE_REGISTER gs
@@ -104,8 +108,6 @@
 #elif defined(PERCPU_ARCH_LOONGARCH64)
 #define PERCPU_BASE_REGISTER r21
 #endif
-#elif defined(PERCPU_ARM_EL2)
-#error "percpu: arm-el2 and base-register both choose the base register: keep one of them"
 #endif
 
 // PERCPU_BASE_REGISTER_IS(tp) in an #if: the preprocessor cannot compare names, but it can paste
@@ -129,6 +131,10 @@
 #define PERCPU_DETAIL_STRING_EXPANDED(text) #text
 #define PERCPU_BASE_REGISTER_IS(name) \
     (PERCPU_DETAIL_PASTE(PERCPU_DETAIL_REGISTER_, PERCPU_BASE_REGISTER) == PERCPU_DETAIL_REGISTER_##name)
+
+#if defined(PERCPU_ARM_EL2) && !PERCPU_BASE_REGISTER_IS(TPIDR_EL2)
+#error "percpu: arm-el2 and base-register both choose the base register: keep one of them"
+#endif
 
 // The bytes of the area that a near access reaches, 0 for no limit: the range of the offset in a load's
 // or store's immediate. Only in the zero-VMA layout are addresses small enough to be such an offset.

@@ -43,6 +43,8 @@
 #define PERCPU_NEAR_LOAD(to) PERCPU_LOAD_FROM(to, "[" PERCPU_BASE ", #:lo12:%c[storage]]")
 #define PERCPU_NEAR_STORE(from) PERCPU_STORE_TO(from, "[" PERCPU_BASE ", #:lo12:%c[storage]]")
 #define PERCPU_NEAR_POINTER PERCPU_GET_BASE "add %[place], " PERCPU_BASE ", #:lo12:%c[storage]\n\t"
+#define PERCPU_NEAR_SYMBOL "movz %[place], #:abs_g0:%c[storage]\n\t"
+
 // One movz holds an offset below 64 KiB. It is the checked :abs_g0:, so that the link fails for a larger
 // template (:abs_g0_nc: would silently drop the upper bits); PERCPU_LARGE_TEMPLATE takes another
 // instruction and reaches 4 GiB.
@@ -63,8 +65,6 @@
 #endif
 #define PERCPU_FAR_LOAD(to) PERCPU_LOAD_FROM(to, PERCPU_FAR_ADDRESS)
 #define PERCPU_FAR_STORE(from) PERCPU_STORE_TO(from, PERCPU_FAR_ADDRESS)
-
-#define PERCPU_NEAR_SYMBOL PERCPU_FAR_SYMBOL
 
 #define PERCPU_ADD(to, from, operand) "add %x[" to "], %x[" from "], %x[" operand "]\n\t"
 #define PERCPU_SUB(to, from, operand) "sub %x[" to "], %x[" from "], %x[" operand "]\n\t"
