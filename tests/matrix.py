@@ -7,14 +7,22 @@ and booted by plain `tools/test`; all rows are by `tools/test --matrix`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-ARCHITECTURES = ("x86_64", "riscv64", "riscv32")
+ARCHITECTURES = ("x86_64", "riscv64", "riscv32", "loongarch64")
 COMPILERS = ("gcc", "clang")
 LINKERS = ("ld", "lld")
 OPTIMIZATIONS = ("-O0", "-O2", "-O2 -flto")
 INITIALIZATIONS = ("in-place", "dynamic")
+
+# Debian 12 has neither GCC nor GNU ld for LoongArch64.
+_TOOLCHAINS = {"loongarch64": (("clang", "lld"),)}
+
+
+def toolchains(arch: str) -> tuple[tuple[str, str], ...]:
+    """The compilers and linkers that build for `arch` together, the usual ones first."""
+    return _TOOLCHAINS.get(arch, tuple(itertools.product(COMPILERS, LINKERS)))
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ _FEATURES = ((), ("non-zero-vma",), ("preempt",), ("non-zero-vma", "preempt"))
 _MORE_FEATURES = {
     "riscv64": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
     "riscv32": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
+    "loongarch64": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
 }
 
 # An architecture's boards besides the usual one, in which kernels differ by their board code only.
@@ -80,13 +89,23 @@ _DEFAULT = frozenset(
         Variant("riscv32", "gcc", "ld", features=("checked",)),
         Variant("riscv32", "gcc", "lld", init="dynamic", features=("non-zero-vma",)),
         Variant("riscv32", "clang", "lld", features=("restartable",)),
+        Variant("loongarch64", "clang", "lld"),
+        Variant("loongarch64", "clang", "lld", features=("preempt", "restartable")),
+        Variant("loongarch64", "clang", "lld", init="dynamic", features=("base-register=tp", "non-zero-vma")),
+        Variant("loongarch64", "clang", "lld", features=("base-register=user",)),
     }
 )
 
 
+def _tools(architectures: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    for arch in architectures:
+        for compiler, linker in toolchains(arch):
+            yield arch, compiler, linker
+
+
 def _rows() -> list[Variant]:
     rows: list[Variant] = []
-    for arch, compiler, linker in itertools.product(ARCHITECTURES, COMPILERS, LINKERS):
+    for arch, compiler, linker in _tools(ARCHITECTURES):
         for init, features in itertools.product(INITIALIZATIONS, _FEATURES):
             rows.append(Variant(arch, compiler, linker, init=init, features=features))
         rows.append(Variant(arch, compiler, linker, features=("sp-naive",)))

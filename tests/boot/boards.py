@@ -42,6 +42,8 @@ class Board:
     qemu: tuple[str, ...]
     qemu_package: str
     pass_status: int
+    has_gcc: bool = True  # whether Debian 12 has a GCC for it
+    memory: str = "128M"
     max_cpus: int = 64
     mode: str = ""  # what tells it from the architecture's usual board; see Variant.mode
     emulation: str = ""  # the linker's, where Clang does not say it
@@ -74,8 +76,9 @@ class Board:
 
     @property
     def packages(self) -> list[str]:
-        """The Debian packages with which GCC and GNU ld build for the board and QEMU boots it."""
-        return [gcc_package(self.triplet), self.qemu_package]
+        """The Debian packages with which GCC and GNU ld, or else Clang and lld, build for the board and QEMU boots it."""
+        tools = [gcc_package(self.triplet)] if self.has_gcc else ["clang-19", "lld-19"]
+        return [*tools, self.qemu_package]
 
     def compiler(self, name: str) -> list[str]:
         """The command of the C++ compiler `name`, which compiles, assembles and links."""
@@ -94,8 +97,8 @@ class Board:
 
     def qemu_command(self, kernel: str, cpus: int) -> list[str]:
         """The command that boots `kernel`, with the serial console on its standard output."""
-        common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot", "-m", "128M")
-        return [*self.qemu, *common, "-smp", str(cpus), "-kernel", kernel]
+        common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot")
+        return [*self.qemu, *common, "-m", self.memory, "-smp", str(cpus), "-kernel", kernel]
 
 
 _RISCV = ("riscv/entry.S", "riscv/board.cpp")
@@ -181,6 +184,22 @@ BOARDS = {
             emulation="elf32lriscv",
             lld_machine_flags=None,
             qemu=("qemu-system-riscv32", "-machine", "virt", "-bios", "none"),
+        ),
+        Board(
+            arch="loongarch64",
+            triplet="loongarch64-linux-gnu",
+            has_gcc=False,
+            clang_target="loongarch64-linux-gnusf",
+            # Soft float by the target: the board neither turns on nor saves the units for floats and vectors.
+            machine_flags=("-mno-lsx",),
+            qemu=(
+                *("qemu-system-loongarch64", "-machine", "virt"),
+                *("-device", "pvpanic-pci,addr=1f", "-action", "panic=exit-failure"),
+            ),
+            qemu_package="qemu-system-misc",
+            pass_status=0,
+            memory="1G",  # the least that this machine takes
+            max_cpus=4,  # the most that QEMU 7.2 gives it
         ),
     )
 }

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from boot.boards import BOARDS
 from boot.qemu import QemuError, boot
-from matrix import ARCHITECTURES, Variant
+from matrix import ARCHITECTURES, Variant, toolchains
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -24,7 +23,8 @@ def main() -> int:
         print(*board.packages)
         return 0
 
-    variant = replace(Variant(arguments.arch), cpus=arguments.cpus)
+    compiler, linker = toolchains(arguments.arch)[0]
+    variant = Variant(arguments.arch, compiler, linker, cpus=arguments.cpus)
     kernel = Path("build", variant.name, "demo.elf")
     os.chdir(TOP)
 

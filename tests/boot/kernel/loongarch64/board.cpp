@@ -5,6 +5,7 @@
 #include <percpu/restart.hpp>
 
 #include "../console.hpp"
+#include "../fw_cfg.hpp"
 
 namespace {
 
@@ -13,17 +14,17 @@ constexpr size_t stack_size = 16 * 1024;  // as in entry.S
 
 // Devices, in the uncached window onto physical addresses
 
+constexpr uintptr_t uncached = 0x8000'0000'0000'0000;
+
 template <typename T>
 volatile T& device(uintptr_t physical) {
-    return *reinterpret_cast<volatile T*>(0x8000'0000'0000'0000 | physical);
+    return *reinterpret_cast<volatile T*>(uncached | physical);
 }
 
 constexpr uintptr_t uart = 0x1fe001e0;
 constexpr uintptr_t uart_line_status = uart + 5;
 constexpr uint8_t transmitter_empty = 1 << 5;
-constexpr uintptr_t fw_cfg_data = 0x1e020000;
-constexpr uintptr_t fw_cfg_selector = 0x1e020008;  // big-endian
-constexpr uint16_t fw_cfg_cpus = 5;
+constexpr uintptr_t fw_cfg = 0x1e020000;
 constexpr uintptr_t acpi_sleep = 0x100e001c;
 constexpr uint8_t enter_s5 = 5 << 2 | 1 << 5;  // SLP_TYP, SLP_EN
 
@@ -38,14 +39,14 @@ constexpr uint8_t panicked = 1 << 0;
 // Control and status registers, and those between the CPUs (IOCSR)
 
 enum class Csr : unsigned {
-    mode = 0x0,              // CRMD
-    enabled_interrupts = 0x4,  // ECFG
-    status = 0x5,            // ESTAT
-    bad_address = 0x7,       // BADV
-    timer = 0x41,            // TCFG
-    timer_clear = 0x44,      // TICLR
+    mode = 0x0,                 // CRMD
+    enabled_interrupts = 0x4,   // ECFG
+    status = 0x5,               // ESTAT
+    bad_address = 0x7,          // BADV
+    timer = 0x41,               // TCFG
+    timer_clear = 0x44,         // TICLR
     refill_bad_address = 0x89,  // TLBRBADV
-    refill_return = 0x8a,    // TLBRERA
+    refill_return = 0x8a,       // TLBRERA
 };
 
 constexpr uintptr_t interrupts_on = 1 << 2;
@@ -82,11 +83,17 @@ void mail(size_t cpu, unsigned part, uintptr_t bytes) {
     asm volatile("iocsrwr.d %0, %1" : : "r"(value), "r"(send_mail) : "memory");
 }
 
+// An address in no window is one for which there is no page table either: its exception has registers
+// of its own.
+[[noreturn]] void die_outside_windows() {
+    print_unlocked("FAILED: exception outside the windows at ", hex(read<Csr::refill_return>() & ~is_refill),
+                   ", address ", hex(read<Csr::refill_bad_address>()), "\n");
+    board::exit(false);
+}
+
 [[noreturn]] void die(uintptr_t pc) {
-    const bool refill = (read<Csr::refill_return>() & is_refill) != 0;
-    const uintptr_t code = refill ? 0x3f : read<Csr::status>() >> 16 & 0x3f;
-    print_unlocked("FAILED: exception ", code, " at ", hex(refill ? read<Csr::refill_return>() & ~uintptr_t{3} : pc),
-                   ", address ", hex(refill ? read<Csr::refill_bad_address>() : read<Csr::bad_address>()), "\n");
+    print_unlocked("FAILED: exception ", read<Csr::status>() >> 16 & 0x3f, " at ", hex(pc), ", address ",
+                   hex(read<Csr::bad_address>()), "\n");
     board::exit(false);
 }
 
@@ -112,7 +119,8 @@ alignas(16) char stacks[max_cpus][stack_size];
 
 // From entry.S, with the interrupted address; returns the one at which to go on.
 uintptr_t trap(uintptr_t pc) {
-    if ((read<Csr::refill_return>() & is_refill) != 0 || (read<Csr::status>() & timer_interrupt) == 0) die(pc);
+    if ((read<Csr::refill_return>() & is_refill) != 0) die_outside_windows();
+    if ((read<Csr::status>() & timer_interrupt) == 0) die(pc);
     write<Csr::timer_clear>(1);
     on_tick();
     return percpu::restart_pc(pc);
@@ -128,10 +136,7 @@ void put(char c) {
 }
 
 size_t cpu_count() {
-    device<uint16_t>(fw_cfg_selector) = __builtin_bswap16(fw_cfg_cpus);
-    const size_t low = device<uint8_t>(fw_cfg_data);
-    const size_t high = device<uint8_t>(fw_cfg_data);
-    const size_t count = high << 8 | low;
+    const size_t count = fw_cfg_cpu_count(uncached | fw_cfg);
     return count < max_cpus ? count : max_cpus;
 }
 
