@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import toolchain
-from percpu_tools.check import Report, check
+from percpu_tools.checker import Report, check
 
 # A right script by hand, for the linkers and layouts in which the faults are put: areas of 4 CPUs.
 STRIDE = "ALIGN(SIZEOF(.percpu), MAX(64, ALIGNOF(.percpu)))"

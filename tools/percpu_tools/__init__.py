@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from percpu_tools.version import __version__
 
 if TYPE_CHECKING:
-    from percpu_tools.check import Report, check
+    from percpu_tools.checker import Report, check
     from percpu_tools.errors import PercpuError
     from percpu_tools.findings import Finding
     from percpu_tools.ldscript import render_fragment, render_template
@@ -42,8 +42,8 @@ __all__ = [
 _HOMES = {
     "Finding": "findings",
     "PercpuError": "errors",
-    "Report": "check",
-    "check": "check",
+    "Report": "checker",
+    "check": "checker",
     "find_anchor": "userscript",
     "includes": "paths",
     "ldscripts": "paths",

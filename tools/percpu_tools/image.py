@@ -246,12 +246,18 @@ class Image:
             if section == SHN_XINDEX:
                 section = self._extended_index(table, index)
             yield Symbol(
-                name=_text(strings, name),
+                name=self._text(strings, name),
                 value=value,
                 size=size,
                 type=_SYMBOL_TYPES.get(info & 0xF, "OTHER"),
                 section=section,
             )
+
+    def _text(self, strings: bytes, offset: int) -> str:
+        end = strings.find(b"\0", offset)
+        if offset >= len(strings) or end < 0:
+            raise PercpuError(f"{self.path}: a symbol's name is at byte {offset} of a string table of {len(strings)}")
+        return strings[offset:end].decode("utf-8", errors="backslashreplace")
 
     def _extended_index(self, table: Section, index: int) -> int:
         """The section of a symbol in a file with more than 65,000 sections."""
@@ -272,13 +278,6 @@ def _offsets_of_names(strings: bytes, pattern: re.Pattern[bytes]) -> set[int]:
         begin = strings.rfind(b"\0", 0, match.start()) + 1
         offsets.update(range(begin, match.start() + 1))
     return offsets
-
-
-def _text(strings: bytes, offset: int) -> str:
-    end = strings.find(b"\0", offset)
-    if offset >= len(strings) or end < 0:
-        raise PercpuError(f"a symbol's name is at byte {offset} of a string table of {len(strings)}")
-    return strings[offset:end].decode("utf-8", errors="backslashreplace")
 
 
 def _map(path: str) -> mmap.mmap:

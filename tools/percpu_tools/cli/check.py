@@ -44,7 +44,7 @@ def _run(prog: str, options) -> int:
 
 
 def _check(prog: str, options) -> int:
-    from percpu_tools.check import check
+    from percpu_tools.checker import check
 
     reports = []
     failed = False

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from percpu_tools.check import Report
+from percpu_tools.checker import Report
 
 
 def render(reports: Sequence[Report]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from percpu_tools.check import Report
+from percpu_tools.checker import Report
 from percpu_tools.findings import Finding
 from percpu_tools.layout import Layout
 from percpu_tools.names import printable

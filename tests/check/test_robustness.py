@@ -1,0 +1,81 @@
+"""Damaged files of every kind: judged or refused with PercpuError, quickly; never another exception."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+import toolchain
+from check.builds import VARIABLES, judge
+from elftools.elf.elffile import ELFFile
+from percpu_tools import PercpuError, check
+
+# Values that headers do not expect: nothing, all bits, signs, sizes beyond the file.
+SPECIAL = [b"\0", b"\xff", b"\x7f", b"\x80", b"\x01", b"\x40"]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory) -> bytes:
+    folder = tmp_path_factory.mktemp("kernel")
+    judge(folder, source=VARIABLES + toolchain.note(version="0.1.0", arch="x86_64", layout="zero-vma"))
+    return (folder / "kernel.elf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> bytes:
+    """A file of the other class: 32 bits."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "x.c").write_text("void _start(void) {}\n" + toolchain.variable("x", 1))
+    toolchain.run(["arm-none-eabi-gcc", "-nostdlib", "-ffreestanding", str(folder / "x.c"), "-o", str(folder / "x.elf")])
+    return (folder / "x.elf").read_bytes()
+
+
+def judged_or_refused(path, data: bytes) -> None:
+    path.write_bytes(data)
+    started = time.monotonic()
+    try:
+        check(path, cpu_num=4)
+    except PercpuError as error:
+        assert str(path) in error.message
+        assert "\n" not in error.message
+    assert time.monotonic() - started < 5
+
+
+def test_every_length(kernel, tmp_path):
+    lengths = [*range(0, 300), *range(300, len(kernel), len(kernel) // 200)]
+    for length in lengths:
+        (tmp_path / "kernel.elf").write_bytes(kernel[:length])
+        with pytest.raises(PercpuError):
+            check(tmp_path / "kernel.elf")
+
+
+@pytest.mark.parametrize("which", ["kernel", "small"])
+def test_every_byte_of_the_headers(which, request, tmp_path):
+    """The ELF header, the program headers and the section headers, a byte at a time."""
+    data = request.getfixturevalue(which)
+    path = tmp_path / "kernel.elf"
+    for place in header_bytes(data, path):
+        judged_or_refused(path, data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
+
+
+@pytest.mark.parametrize("which", ["kernel", "small"])
+def test_many_changes_at_once(which, request, tmp_path):
+    data = request.getfixturevalue(which)
+    path = tmp_path / "kernel.elf"
+    places = [*header_bytes(data, path), *range(0, len(data), 7)]
+    # The same changes in every run, so that a failure can be looked at.
+    chance = random.Random(2026)
+    for _ in range(500):
+        changed = bytearray(data)
+        for place in chance.choices(places, k=chance.choice((1, 2, 8, 32))):
+            changed[place : place + 1] = chance.choice(SPECIAL) * chance.choice((1, 1, 2, 4, 8))
+        judged_or_refused(path, bytes(changed[: len(data)]))
+
+
+def header_bytes(data: bytes, path) -> list[int]:
+    path.write_bytes(data)
+    with path.open("rb") as stream:
+        header = ELFFile(stream).header
+    tables = [(header["e_phoff"], header["e_phnum"] * header["e_phentsize"]), (header["e_shoff"], header["e_shnum"] * header["e_shentsize"])]
+    return [*range(4, header["e_ehsize"]), *(place for start, size in tables for place in range(start, start + size))]
