@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-ARCHITECTURES = ("x86_64", "riscv64", "riscv32", "loongarch64")
+ARCHITECTURES = ("x86_64", "aarch64", "arm", "riscv64", "riscv32", "loongarch64")
 COMPILERS = ("gcc", "clang")
 LINKERS = ("ld", "lld")
 OPTIMIZATIONS = ("-O0", "-O2", "-O2 -flto")
@@ -59,13 +59,24 @@ _FEATURES = ((), ("non-zero-vma",), ("preempt",), ("non-zero-vma", "preempt"))
 
 # Features that are tried by themselves and in the other layout.
 _MORE_FEATURES = {
+    "aarch64": (
+        *("restartable", "checked", "all-near", "large-template", "base-register=TPIDR_EL0"),
+        *("base-register=TPIDRRO_EL0", "base-register=x18", "base-register=user"),
+    ),
+    "arm": ("restartable", "checked", "all-near", "base-register=TPIDRPRW", "base-register=user"),
     "riscv64": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
     "riscv32": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
     "loongarch64": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
 }
 
-# An architecture's boards besides the usual one, in which kernels differ by their board code only.
-_MODES = (("riscv64", "s-mode"),)
+# An architecture's boards besides the usual one, and what is tried on them as above.
+_MODES = {
+    ("riscv64", "s-mode"): _MORE_FEATURES["riscv64"],
+    ("aarch64", "el2"): ("arm-el2", "base-register=TPIDR_EL2"),
+}
+
+# Flags that make other code of the same features: x86_64 has instructions for its base register, ARM has T32.
+_CXXFLAGS = {"x86_64": ("-mfsgsbase",), "arm": ("-mthumb",)}
 
 # Link-time optimization reads the compiler's own format: each compiler with the linker that knows it.
 _LTO = (("gcc", "ld"), ("clang", "lld"))
@@ -81,6 +92,16 @@ _DEFAULT = frozenset(
         Variant("x86_64", "clang", "lld", init="in-place"),
         Variant("x86_64", "clang", "lld", init="dynamic", features=("non-zero-vma",)),
         Variant("x86_64", "gcc", "ld", cxxflags=("-mfsgsbase",)),
+        Variant("aarch64", "gcc", "ld"),
+        Variant("aarch64", "gcc", "lld", features=("base-register=x18",)),
+        Variant("aarch64", "clang", "ld", features=("large-template",)),
+        Variant("aarch64", "clang", "lld", features=("preempt", "restartable")),
+        Variant("aarch64", "gcc", "ld", init="dynamic", features=("arm-el2", "non-zero-vma"), mode="el2"),
+        Variant("aarch64", "clang", "lld", features=("arm-el2",), mode="el2"),
+        Variant("arm", "gcc", "ld", features=("base-register=TPIDRPRW",)),
+        Variant("arm", "gcc", "lld", init="dynamic", features=("checked", "non-zero-vma")),
+        Variant("arm", "clang", "lld", features=("all-near",)),
+        Variant("arm", "gcc", "ld", features=("preempt", "restartable"), cxxflags=("-mthumb",)),
         Variant("riscv64", "gcc", "ld", features=("preempt", "restartable")),
         Variant("riscv64", "clang", "lld", features=("all-near",)),
         Variant("riscv64", "gcc", "ld", features=("base-register=tp",), mode="s-mode"),
@@ -114,18 +135,21 @@ def _rows() -> list[Variant]:
             rows.append(Variant(arch, compiler, linker, opt="-O0", features=layout))
             if (compiler, linker) in _LTO:
                 rows.append(Variant(arch, compiler, linker, opt="-O2 -flto", features=layout))
-        if arch == "x86_64":
-            rows.append(Variant(arch, compiler, linker, cxxflags=("-mfsgsbase",)))
-        rows.extend(_more_rows(arch, compiler, linker))
-    for (arch, mode), compiler, linker in itertools.product(_MODES, COMPILERS, LINKERS):
+        rows.extend(_more_rows(arch, compiler, linker, _MORE_FEATURES.get(arch, ())))
+        for flag in _CXXFLAGS.get(arch, ()):
+            rows.append(Variant(arch, compiler, linker, cxxflags=(flag,)))
+        if arch == "arm":
+            in_thumb = _more_rows(arch, compiler, linker, ("restartable", "all-near"))
+            rows.extend(replace(row, cxxflags=("-mthumb",)) for row in in_thumb)
+    for ((arch, mode), features), compiler, linker in itertools.product(_MODES.items(), COMPILERS, LINKERS):
         rows.append(Variant(arch, compiler, linker, mode=mode))
         rows.append(Variant(arch, compiler, linker, mode=mode, opt="-O0", init="dynamic", features=("preempt",)))
-        rows.extend(replace(row, mode=mode) for row in _more_rows(arch, compiler, linker))
+        rows.extend(replace(row, mode=mode) for row in _more_rows(arch, compiler, linker, features))
     return rows
 
 
-def _more_rows(arch: str, compiler: str, linker: str) -> Iterator[Variant]:
-    for feature in _MORE_FEATURES.get(arch, ()):
+def _more_rows(arch: str, compiler: str, linker: str, features: Iterable[str]) -> Iterator[Variant]:
+    for feature in features:
         yield Variant(arch, compiler, linker, features=(feature,))
         in_image = tuple(sorted((feature, "non-zero-vma")))
         yield Variant(arch, compiler, linker, init="dynamic", features=in_image)
