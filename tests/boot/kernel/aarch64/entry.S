@@ -3,6 +3,10 @@
 // The kernel runs at EL1, or with KERNEL_EL2 at EL2, and is linked where it is loaded. It has the MMU on,
 // because only cacheable memory is sure to have atomics.
 
+#if defined(PERCPU_ARM_EL2) && !defined(KERNEL_EL2)
+#error "the feature arm-el2 is for the board in mode el2: build with MODE=el2"
+#endif
+
 #ifdef KERNEL_EL2
 #define EL(name) name##_el2
 #define TCR_VALUE (TCR_COMMON | 1 << 31 | 1 << 16)      // a bit that is 1, 36 bits of physical address
