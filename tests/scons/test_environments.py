@@ -344,6 +344,19 @@ def test_fragments_for_other_architectures_in_one_sconstruct(project):
     }
 
 
+def test_a_script_or_fragment_alone_is_for_the_linker_of_linkflags(project):
+    project.write("whole.ld.j2", "/* {{ linker }} */\n")
+    project.sconstruct("""\
+        env = Environment(CXX=["clang++-19", "--target=loongarch64-linux-gnu"], LINKFLAGS="-B/usr/lib/llvm-19/bin -fuse-ld=lld", **SHORT)
+        env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4)
+        env.PercpuLinkerScript("whole.ld", "whole.ld.j2")
+        env.PercpuFragment("percpu.ld")
+    """)
+    project.build()
+    assert (project.folder / "whole.ld").read_text() == "/* lld */\n"
+    assert "linker      lld" in (project.folder / "percpu.ld").read_text()
+
+
 def test_the_builders_by_hand(project):
     project.sconstruct("""\
         env = Environment(**KERNEL, **SHORT)

@@ -156,7 +156,7 @@ def _linker(env, link):
     given = _text(env, "PERCPU_LINKER")
     if not given:
         # A rendering without a link command: C++ programs are linked by the C++ compiler.
-        command = link or linkcommand.parse(words(env, "LINK") or words(env, "CXX"))
+        command = link or linkcommand.parse([*(words(env, "LINK") or words(env, "CXX")), *words(env, "LINKFLAGS")])
         return toolchain.linker(command, env["ENV"])
     if given not in toolchain.LINKERS:
         raise PercpuError(f"PERCPU_LINKER is {given!r}: expected {' or '.join(toolchain.LINKERS)}")
