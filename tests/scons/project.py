@@ -12,11 +12,11 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 
 HERE = Path(__file__).parent
-TOOLPATH = HERE.parents[1] / "site_scons" / "site_tools"
+CHECKOUT = HERE.parents[1]
+TOOLPATH = CHECKOUT / "site_scons" / "site_tools"
 
 # What every SConstruct of the tests begins with. The short lines say what ran, and nothing else.
-PRELUDE = f"""\
-TOOLPATH = [{str(TOOLPATH)!r}]
+PRELUDE = """\
 SHORT = dict(
     CCCOMSTR="compile $TARGET", CXXCOMSTR="compile $TARGET", LINKCOMSTR="link $TARGET",
     PERCPU_RUNTIMECOMSTR="copy $TARGET", PERCPU_FRAGMENTCOMSTR="render $TARGET",
@@ -54,14 +54,23 @@ class Run:
         return [line for line in lines if line and not line.startswith("scons: ")]
 
 
+def copy_toolkit(place: Path) -> Path:
+    """A copy of what a checkout has for builds; its toolpath."""
+    for name in ("ldscripts", "percpu_cpp", "site_scons", "tools/percpu_tools"):
+        shutil.copytree(CHECKOUT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return place / "site_scons" / "site_tools"
+
+
 class Project:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, toolpath: Path = TOOLPATH) -> None:
         self.folder = folder
+        self.toolpath = toolpath
         shutil.copytree(HERE / "kernel", folder, dirs_exist_ok=True)
         self.sconstruct(USUAL)
 
     def sconstruct(self, text: str) -> None:
-        self.write("SConstruct", PRELUDE + textwrap.dedent(text))
+        toolpath = f"TOOLPATH = [{str(self.toolpath)!r}]\n"
+        self.write("SConstruct", toolpath + PRELUDE + textwrap.dedent(text))
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from scons.project import COMPILE, LINK, TOOLPATH, USUAL
+from scons.project import COMPILE, LINK, TOOLPATH, USUAL, Project, copy_toolkit
 
 
 def test_an_ordinary_program_becomes_a_kernel(project):
@@ -83,6 +83,26 @@ def test_options_of_the_check_only_check_again(project):
     assert project.build("FLAGS=--disable T23") == []
 
 
+def test_what_the_check_may_do_is_no_reason_to_link(project):
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_CHECK=ARGUMENTS.get("CHECK", "error"), CPU_NUM=ARG'))
+    project.build()
+    assert project.build("CHECK=warn") == ["check kernel.elf"]
+    assert project.build("CHECK=off") == []
+    assert project.build("CHECK=error") == ["check kernel.elf"]
+
+
+def test_a_change_in_the_toolkit_builds_what_depends_on_it(tmp_path):
+    project = Project(tmp_path / "project", toolpath=copy_toolkit(tmp_path / "toolkit"))
+    project.build()
+    template = tmp_path / "toolkit/ldscripts/percpu.ld.j2"
+    template.write_text("/* changed */\n" + template.read_text())
+    assert [line for line in project.build() if "check" not in line] == LINK[:2]
+    header = tmp_path / "toolkit/percpu_cpp/include/percpu/area.hpp"
+    header.write_text(header.read_text() + "\n// changed\n")
+    # The objects come out as they were, so nothing is linked.
+    assert sorted(project.build()) == sorted(line for line in COMPILE if line.startswith("compile"))
+
+
 def test_clean_leaves_the_sources(project):
     before = project.files()
     project.build()
@@ -138,12 +158,14 @@ def test_a_cache_is_filled_and_used_and_the_check_still_made(project):
     assert project.build() == []
 
 
-def test_another_checkout_builds_everything_from_a_shared_cache(project, tmp_path):
-    project.sconstruct(f"CacheDir({str(tmp_path / 'cache')!r})\n" + USUAL)
-    project.build()
-    other = type(project)(tmp_path / "another" / "place")
-    other.sconstruct(f"CacheDir({str(tmp_path / 'cache')!r})\n" + USUAL)
-    assert [line for line in other.build() if not line.startswith("Retrieved")] == ["check kernel.elf"]
+def test_another_machine_builds_everything_from_a_shared_cache(tmp_path):
+    ran = []
+    for name in "one", "two":
+        project = Project(tmp_path / name / "project", toolpath=copy_toolkit(tmp_path / name / "toolkit"))
+        project.sconstruct(f"CacheDir({str(tmp_path / 'cache')!r})\n" + USUAL)
+        ran.append([line for line in project.build() if not line.startswith("Retrieved")])
+    assert sorted(ran[0]) == sorted(COMPILE + LINK)
+    assert ran[1] == ["check kernel.elf"]
 
 
 @pytest.mark.parametrize("launcher", ["ccache"])
@@ -171,3 +193,9 @@ def test_help_names_the_variables_beside_the_options(project):
     assert run.status == 0
     assert "CPU_NUM " in run.out
     assert "--silent" in run.out
+
+
+def test_help_is_given_whatever_is_wrong(project):
+    project.sconstruct(USUAL.replace('CPU_NUM=ARGUMENTS.get("CPU_NUM", 4)', ""))
+    assert project.scons().status == 2
+    assert project.scons("--help").status == 0

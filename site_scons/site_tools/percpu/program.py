@@ -1,6 +1,7 @@
 """Program as SCons has it, with the runtime, the fragment and the check added to each call."""
 
 import SCons.Scanner
+import SCons.Script
 import SCons.Tool
 from percpu_tools import linkcommand, paths, scriptfiles
 from percpu_tools.errors import PercpuError
@@ -34,7 +35,8 @@ class KernelProgram(Proxy):
         special = {name: given.pop(name) for name in _NOT_VARIABLES if name in given}
         called = env.Override(given) if given else env
         with said_plainly():
-            if not _is_kernel(env, called, given):
+            # `scons -h` is answered whatever is wrong: its reader may be looking for what to set.
+            if SCons.Script.GetOption("help") or not _is_kernel(env, called, given):
                 return program(env, target, source, **given, **special)
         kernel = _Kernel(called)
         if "srcdir" not in special:
@@ -153,10 +155,8 @@ class _Kernel:
             checked.PercpuCheck(self._folder.File("check.txt"), program)
 
     def _check_overrides(self):
-        # With sp-naive there is one CPU, whatever CPU_NUM says.
-        naive = self._settings.features.layout == "none"
         return {
-            "CPU_NUM": 1 if naive else self._settings.cpu_num,
+            "CPU_NUM": self._settings.cpu_num,
             "PERCPU_CHECK": self._checks,
             "PERCPU_CHECKFLAGS": variables.words(self._called, "PERCPU_CHECKFLAGS"),
         }
