@@ -13,7 +13,7 @@
 #error "percpu: the base register of LoongArch64 is r21, tp or user"
 #endif
 
-#define PERCPU_SIZE "%c[size]"
+#define PERCPU_SIZE "%[size]"
 #define PERCPU_ENTER
 #define PERCPU_LEAVE
 
@@ -39,20 +39,20 @@
 // %pc_lo12 is the name of the relocation that puts an address's low 12 bits into a load's immediate;
 // nothing in it is relative to the program counter.
 #define PERCPU_NEAR_LOCATE
-#define PERCPU_NEAR_LOAD(to) PERCPU_LOAD_FROM(to, PERCPU_BASE ", %%pc_lo12(%c[storage])")
-#define PERCPU_NEAR_STORE(from) PERCPU_STORE_TO(from, PERCPU_BASE ", %%pc_lo12(%c[storage])")
-#define PERCPU_NEAR_POINTER "addi.d %[place], " PERCPU_BASE ", %%pc_lo12(%c[storage])\n\t"
-#define PERCPU_NEAR_SYMBOL "addi.d %[place], $zero, %%pc_lo12(%c[storage])\n\t"
+#define PERCPU_NEAR_LOAD(to) PERCPU_LOAD_FROM(to, PERCPU_BASE ", %%pc_lo12(%[storage])")
+#define PERCPU_NEAR_STORE(from) PERCPU_STORE_TO(from, PERCPU_BASE ", %%pc_lo12(%[storage])")
+#define PERCPU_NEAR_POINTER "addi.d %[place], " PERCPU_BASE ", %%pc_lo12(%[storage])\n\t"
+#define PERCPU_NEAR_SYMBOL "addi.d %[place], $zero, %%pc_lo12(%[storage])\n\t"
 
 #if defined(PERCPU_NON_ZERO_VMA)
-#define PERCPU_FAR_LOCATE "pcalau12i %[place], %%pc_hi20(%c[storage])\n\tadd.d %[place], %[place], " PERCPU_BASE "\n\t"
-#define PERCPU_FAR_LOAD(to) PERCPU_LOAD_FROM(to, "%[place], %%pc_lo12(%c[storage])")
-#define PERCPU_FAR_STORE(from) PERCPU_STORE_TO(from, "%[place], %%pc_lo12(%c[storage])")
-#define PERCPU_FAR_POINTER PERCPU_FAR_LOCATE "addi.d %[place], %[place], %%pc_lo12(%c[storage])\n\t"
+#define PERCPU_FAR_LOCATE "pcalau12i %[place], %%pc_hi20(%[storage])\n\tadd.d %[place], %[place], " PERCPU_BASE "\n\t"
+#define PERCPU_FAR_LOAD(to) PERCPU_LOAD_FROM(to, "%[place], %%pc_lo12(%[storage])")
+#define PERCPU_FAR_STORE(from) PERCPU_STORE_TO(from, "%[place], %%pc_lo12(%[storage])")
+#define PERCPU_FAR_POINTER PERCPU_FAR_LOCATE "addi.d %[place], %[place], %%pc_lo12(%[storage])\n\t"
 #define PERCPU_FAR_SYMBOL \
-    "pcalau12i %[place], %%pc_hi20(%c[storage])\n\taddi.d %[place], %[place], %%pc_lo12(%c[storage])\n\t"
+    "pcalau12i %[place], %%pc_hi20(%[storage])\n\taddi.d %[place], %[place], %%pc_lo12(%[storage])\n\t"
 #else
-#define PERCPU_FAR_LOCATE "lu12i.w %[place], %%abs_hi20(%c[storage])\n\tori %[place], %[place], %%abs_lo12(%c[storage])\n\t"
+#define PERCPU_FAR_LOCATE "lu12i.w %[place], %%abs_hi20(%[storage])\n\tori %[place], %[place], %%abs_lo12(%[storage])\n\t"
 #define PERCPU_FAR_LOAD(to) PERCPU_LOAD_INDEXED(to, "%[place], " PERCPU_BASE)
 #define PERCPU_FAR_STORE(from) PERCPU_STORE_INDEXED(from, "%[place], " PERCPU_BASE)
 #define PERCPU_FAR_POINTER PERCPU_FAR_LOCATE "add.d %[place], %[place], " PERCPU_BASE "\n\t"
