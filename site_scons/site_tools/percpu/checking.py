@@ -14,6 +14,7 @@ from pathlib import Path
 import percpu_tools
 import SCons.Errors
 from percpu_tools.files import write_atomically
+from SCons.Action import FunctionAction
 
 from . import variables
 
@@ -55,14 +56,19 @@ def never_from_cache(target, source, env):
     return target, source
 
 
-class Gate:
+class Gate(FunctionAction):
     """The check right behind the link: it refuses the program before anything can use it."""
 
     def __init__(self, env, rejected):
+        super().__init__(self._refuse, {"cmdstr": None})
         self._env = env
         self._rejected = rejected
 
-    def __call__(self, target, source, env):
+    def get_presig(self, target, source, env, executor=None):
+        """Nothing for the signature: how a program is checked, and by which Python, is no reason to link again."""
+        return b""
+
+    def _refuse(self, target, source, env):
         if variables.check_mode(self._env) != "error" or self._env["PERCPU_CHECKCOM"] is not self._env["_PERCPU_CHECK"]:
             return None
         verdict = _judge(str(target[0]), self._env)
@@ -76,10 +82,6 @@ class Gate:
         os.replace(str(target[0]), kept)
         _say(verdict)
         return _error(target[0], verdict, f"; it is kept as {kept}")
-
-    def get_contents(self, target, source, env):
-        """Nothing for the signature: how a program is checked is no reason to link it again."""
-        return b"percpu"
 
 
 def _judge(path, env):

@@ -5,7 +5,6 @@ import SCons.Script
 import SCons.Tool
 from percpu_tools import linkcommand, paths, scriptfiles
 from percpu_tools.errors import PercpuError
-from SCons.Action import Action
 from SCons.Builder import OverrideWarner
 from SCons.Subst import SUBST_SIG
 from SCons.Util import Proxy, flatten, is_List, is_String
@@ -150,7 +149,7 @@ class _Kernel:
         checked = called.Override(self._check_overrides())
         if not hasattr(program.attributes, "percpu_gate"):
             program.attributes.percpu_gate = True
-            called.AddPostAction(program, Action(checking.Gate(checked, self._folder), None))
+            called.AddPostAction(program, checking.Gate(checked, self._folder))
         if checked["PERCPU_CHECK"] != "off":
             checked.PercpuCheck(self._folder.File("check.txt"), program)
 
