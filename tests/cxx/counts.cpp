@@ -17,6 +17,8 @@ extern "C" {
 size_t read_far() { return far_word.read_current(); }
 size_t read_near() { return near_word.read_current(); }
 uint8_t read_byte_far() { return far_byte.read_current(); }
+size_t read_twice_far() { return far_word.read_current_raw() + far_word.read_current_raw(); }
+size_t read_stable_twice_far() { return far_word.read_current_stable() + far_word.read_current_stable(); }
 void write_far(size_t value) { far_word.write_current(value); }
 void write_near(size_t value) { near_word.write_current(value); }
 Task* pointer_far() { return far_task.current_ptr(); }

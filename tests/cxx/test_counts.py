@@ -89,6 +89,16 @@ def test_all_near(tmp_path, compiler):
         assert len(functions[f"{access}_far"]) == len(functions[f"{access}_near"])
 
 
+@pytest.mark.parametrize("compiler", ALL, ids=lambda compiler: compiler.label)
+def test_a_stable_read_is_done_once(tmp_path, compiler):
+    functions = counted(tmp_path, compiler, "-fno-pic")
+    once = len(functions["read_far"])
+    # Beside the access there is an addition, with x86_64 a move before it; and where the base is no
+    # general register, one instruction more, for the base and the offset are added apart.
+    assert len(functions["read_stable_twice_far"]) <= once + 2
+    assert len(functions["read_twice_far"]) >= 2 * once
+
+
 X86_64 = [compiler for compiler in ALL if compiler.arch == "x86_64"]
 
 

@@ -4,6 +4,7 @@
 // Which accessor do I want?
 //
 //   a scalar, this CPU's copy         read_current  write_current  add_current ...
+//   one that does not change          read_current_stable, which the compiler may do once for several
 //   anything else, this CPU's copy    with_current(f), or current_ref() for a scope
 //   another CPU's copy                remote_ref(cpu_id), for_each(f), sum()
 //   the initial value again           reset_to_init()
@@ -232,6 +233,17 @@ public:
         static_assert(Scalar<T>, "percpu: read_current is for scalars; use with_current for other types");
         check_current();
         return to_value(arch::read<Storage, reach, Word>());
+    }
+
+    // Reads the current CPU's copy, or uses what an earlier read_current_stable gave: for a value that is
+    // written once, as a CPU's number.
+    //
+    // The caller holds the CPU against preemption from the first such read to the last use, and nobody
+    // changes the copy in that time.
+    static Value read_current_stable() noexcept {
+        static_assert(Scalar<T>, "percpu: read_current_stable is for scalars; use with_current for other types");
+        check_current();
+        return to_value(arch::read_stable<Storage, reach, Word>());
     }
 
     // Writes the current CPU's copy.

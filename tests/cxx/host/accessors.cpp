@@ -56,6 +56,7 @@ template <class Variable, class T>
 void read_write(const Variable& variable, T initial, T other) {
     CHECK(variable.read_current() == initial);
     CHECK(variable.read_current_raw() == initial);
+    CHECK(variable.read_current_stable() == initial);
     variable.write_current(other);
     CHECK(variable.read_current() == other);
     CHECK(*variable.current_ptr() == other);

@@ -88,6 +88,15 @@ inline uintptr_t read_base_register() noexcept {
 #endif
     return value;
 }
+inline uintptr_t stable_base_register() noexcept {
+    uintptr_t value;
+#if PERCPU_BASE_REGISTER_IS(x18)
+    asm("mov %0, x18" : "=r"(value));
+#else
+    asm("mrs %0, " PERCPU_BASE_NAME : "=r"(value));
+#endif
+    return value;
+}
 inline void write_base_register(uintptr_t value) noexcept {
 #if PERCPU_BASE_REGISTER_IS(x18)
     asm volatile("mov x18, %0" : : "r"(value) : "memory");

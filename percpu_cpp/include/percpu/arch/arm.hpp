@@ -73,6 +73,11 @@ inline uintptr_t read_base_register() noexcept {
     asm volatile("mrc p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : "=r"(value) : : "memory");
     return value;
 }
+inline uintptr_t stable_base_register() noexcept {
+    uintptr_t value;
+    asm("mrc p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : "=r"(value));
+    return value;
+}
 inline void write_base_register(uintptr_t value) noexcept {
     asm volatile("mcr p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : : "r"(value) : "memory");
 }

@@ -16,6 +16,8 @@
 //       The address of the current CPU's copy.
 //   read / write / add / sub / bit_and / bit_or / bit_xor / fetch_add / exchange / compare_exchange
 //       <Storage, reach, U>: the operation on the current CPU's copy.
+//   read_stable<Storage, reach, U>()
+//       A read that the compiler may leave out when it has done it before.
 //   access_is_one_step<reach, size>, update_is_one_step<reach, size>
 //       Whether a read or write, and an update, happens as a whole on one CPU without any guard.
 

@@ -87,6 +87,11 @@ inline uintptr_t read_base_register() noexcept {
     asm volatile("move %0, " PERCPU_BASE : "=r"(value) : : "memory");
     return value;
 }
+inline uintptr_t stable_base_register() noexcept {
+    uintptr_t value;
+    asm("move %0, " PERCPU_BASE : "=r"(value));
+    return value;
+}
 inline void write_base_register(uintptr_t value) noexcept {
     asm volatile("move " PERCPU_BASE ", %0" : : "r"(value) : "memory");
 }

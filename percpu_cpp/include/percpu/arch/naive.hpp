@@ -61,6 +61,10 @@ inline U read() noexcept {
     return *word<Storage, U>();
 }
 template <auto* Storage, Reach reach, class U>
+inline U read_stable() noexcept {
+    return read<Storage, reach, U>();
+}
+template <auto* Storage, Reach reach, class U>
 inline void write(U operand) noexcept {
     *word<Storage, U>() = operand;
 }

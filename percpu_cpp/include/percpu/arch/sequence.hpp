@@ -14,8 +14,8 @@
 //   PERCPU_SIZE                                        operand [size], printed as a bare number
 //   PERCPU_HAS_NEAR(reach, size)                       whether the near form is there
 //
-// and in percpu::arch: read_base_register, write_base_register, and in_register(word), the word as a
-// load extends it.
+// and in percpu::arch: read_base_register, write_base_register, stable_base_register (which the compiler
+// may reuse), and in_register(word), the word as a load extends it.
 //
 // A sequence changes nothing before its commit that running it again would not change again. So a
 // trap handler that interrupted it before the commit may send it back to its start (restart.hpp),
@@ -134,6 +134,28 @@ inline U read() noexcept {
                                 : "memory");
         return static_cast<U>(value);
     }
+}
+
+// GCC does an assembly again, rather than once, if it has several results. With the base in a general
+// register one is enough; else it is fetched by itself, and the compiler makes the load.
+template <auto* Storage, Reach reach, class U>
+inline U read_stable() noexcept {
+#if PERCPU_NEAR_IS_ONE_INSTRUCTION
+    if constexpr (fits_register<sizeof(U)>) {
+        uintptr_t place;
+        if constexpr (is_near<reach, sizeof(U)>)
+            asm inline(PERCPU_ENTER PERCPU_NEAR_LOCATE PERCPU_NEAR_LOAD("place") PERCPU_LEAVE
+                       : [place] "=r"(place)
+                       : [storage] "i"(Storage), [size] "i"(sizeof(U)));
+        else
+            asm inline(PERCPU_ENTER PERCPU_FAR_LOCATE PERCPU_FAR_LOAD("place") PERCPU_LEAVE
+                       : [place] "=r"(place)
+                       : [storage] "i"(Storage), [size] "i"(sizeof(U)));
+        return static_cast<U>(place);
+    }
+#endif
+    typedef U __attribute__((may_alias)) Word;
+    return *reinterpret_cast<const Word*>(stable_base_register() + symbol_address<Storage, reach>());
 }
 
 #define PERCPU_WRITE_BODY(LOAD, STORE) PERCPU_COMMIT STORE("operand")

@@ -56,6 +56,10 @@ inline U read() noexcept {
     return by_pointer::read<U>(pointer<Storage, reach>());
 }
 template <auto* Storage, Reach reach, class U>
+inline U read_stable() noexcept {
+    return read<Storage, reach, U>();
+}
+template <auto* Storage, Reach reach, class U>
 inline void write(U operand) noexcept {
     by_pointer::write<U>(pointer<Storage, reach>(), operand);
 }

@@ -149,36 +149,42 @@ inline uintptr_t pointer() noexcept {
     return address;
 }
 
-template <auto* Storage, Reach reach, class U>
-inline U read() noexcept {
-    // The narrow loads extend to 32 bits: a load into part of a register waits for the rest of it.
-    if constexpr (sizeof(U) == 8) {
-        U value;
-        asm volatile("movq " PERCPU_X86_COPY(storage) ", %[value]"
-                     : [value] "=r"(value)
-                     : [storage] "i"(Storage)
-                     : "memory");
-        return value;
-    } else {
-        uint32_t value;
-        if constexpr (sizeof(U) == 4)
-            asm volatile("movl " PERCPU_X86_COPY(storage) ", %[value]"
-                         : [value] "=r"(value)
-                         : [storage] "i"(Storage)
-                         : "memory");
-        else if constexpr (sizeof(U) == 2)
-            asm volatile("movzwl " PERCPU_X86_COPY(storage) ", %[value]"
-                         : [value] "=r"(value)
-                         : [storage] "i"(Storage)
-                         : "memory");
-        else
-            asm volatile("movzbl " PERCPU_X86_COPY(storage) ", %[value]"
-                         : [value] "=r"(value)
-                         : [storage] "i"(Storage)
-                         : "memory");
-        return static_cast<U>(value);
+// The narrow loads extend to 32 bits: a load into part of a register waits for the rest of it.
+#define PERCPU_X86_LOAD_OP(name, qualifier, ...)                                                         \
+    template <auto* Storage, Reach reach, class U>                                                       \
+    inline U name() noexcept {                                                                           \
+        if constexpr (sizeof(U) == 8) {                                                                  \
+            uint64_t value;                                                                              \
+            asm qualifier("movq " PERCPU_X86_COPY(storage) ", %[value]"                                  \
+                          : [value] "=r"(value)                                                          \
+                          : [storage] "i"(Storage)                                                       \
+                          __VA_ARGS__);                                                                  \
+            return value;                                                                                \
+        } else {                                                                                         \
+            uint32_t value;                                                                              \
+            if constexpr (sizeof(U) == 4)                                                                \
+                asm qualifier("movl " PERCPU_X86_COPY(storage) ", %[value]"                              \
+                              : [value] "=r"(value)                                                      \
+                              : [storage] "i"(Storage)                                                   \
+                              __VA_ARGS__);                                                              \
+            else if constexpr (sizeof(U) == 2)                                                           \
+                asm qualifier("movzwl " PERCPU_X86_COPY(storage) ", %[value]"                            \
+                              : [value] "=r"(value)                                                      \
+                              : [storage] "i"(Storage)                                                   \
+                              __VA_ARGS__);                                                              \
+            else                                                                                         \
+                asm qualifier("movzbl " PERCPU_X86_COPY(storage) ", %[value]"                            \
+                              : [value] "=r"(value)                                                      \
+                              : [storage] "i"(Storage)                                                   \
+                              __VA_ARGS__);                                                              \
+            return static_cast<U>(value);                                                                \
+        }                                                                                                \
     }
-}
+
+PERCPU_X86_LOAD_OP(read, volatile, : "memory")
+PERCPU_X86_LOAD_OP(read_stable, )
+
+#undef PERCPU_X86_LOAD_OP
 
 // `op storage, operand` in the four widths. An immediate is 32 bits, sign-extended ("e"), at most.
 #define PERCPU_X86_STORE_OP(name, mnemonic)                                                     \
