@@ -7,26 +7,26 @@ from pathlib import Path
 import toolchain
 from percpu_tools.checker import Report, check
 
-# A right script by hand, for the linkers and layouts in which the faults are put: areas of 4 CPUs.
+# A right script by hand, for 4 CPUs, into which the faults are put.
 STRIDE = "ALIGN(SIZEOF(.percpu), MAX(64, ALIGNOF(.percpu)))"
-BY_HAND = """\
+BY_HAND = f"""\
   . = ALIGN(4096);
   _percpu_start = .;
   .percpu 0x0 : AT(_percpu_start - KERNEL_VMA)
-  {
+  {{
     _percpu_load_start = .;
     *(.percpu .percpu.*)
     _percpu_load_end = .;
-  }
+  }}
   . = _percpu_start + SIZEOF(.percpu);
   .percpu_areas (NOLOAD) : AT(ADDR(.percpu_areas) - KERNEL_VMA)
-  {
-    . += %(stride)s * 4 - SIZEOF(.percpu);
+  {{
+    . += {STRIDE} * 4 - SIZEOF(.percpu);
     _percpu_end = .;
-  }
-  _percpu_stride = ABSOLUTE(%(stride)s);
+  }}
+  _percpu_stride = ABSOLUTE({STRIDE});
   _percpu_cpu_num = ABSOLUTE(4);
-""" % {"stride": STRIDE}
+"""
 
 VARIABLES = toolchain.variable("x", 0x11) + toolchain.variable("y", 0x22)
 

@@ -77,5 +77,8 @@ def header_bytes(data: bytes, path) -> list[int]:
     path.write_bytes(data)
     with path.open("rb") as stream:
         header = ELFFile(stream).header
-    tables = [(header["e_phoff"], header["e_phnum"] * header["e_phentsize"]), (header["e_shoff"], header["e_shnum"] * header["e_shentsize"])]
+    tables = [
+        (header["e_phoff"], header["e_phnum"] * header["e_phentsize"]),
+        (header["e_shoff"], header["e_shnum"] * header["e_shentsize"]),
+    ]
     return [*range(4, header["e_ehsize"]), *(place for start, size in tables for place in range(start, start + size))]

@@ -48,7 +48,8 @@ class TestT05LostInitialValues:
         assert "no load segment carries .percpu" in finding.message
 
     def test_cleared_with_bss(self, tmp_path, linker):
-        text = script(BY_HAND).replace("  __bss_start = .;\n", "").replace("_percpu_start = .;", "__bss_start = .;\n  _percpu_start = .;", 1)
+        text = script(BY_HAND).replace("  __bss_start = .;\n", "")
+        text = text.replace("_percpu_start = .;", "__bss_start = .;\n  _percpu_start = .;", 1)
         finding = only(judge(tmp_path, text, linker=linker), "T05")
         assert "between __bss_start and __bss_end" in finding.message
 
@@ -145,7 +146,8 @@ class TestT23AreasOverlap:
     @pytest.mark.parametrize("linker", LINKERS)
     def test_areas_at_zero_that_reach_a_low_kernel(self, tmp_path, linker):
         """16 KiB for each of 1024 CPUs end at 16 MiB, over a kernel at 2 MiB."""
-        low = script(toolchain.SEED_SECTION.replace("ALIGN(64) * 4", "ALIGN(64) * 1024")).replace("0xffffffff80000000", "0").replace("0x100000", "0x200000")
+        low = script(toolchain.SEED_SECTION.replace("ALIGN(64) * 4", "ALIGN(64) * 1024"))
+        low = low.replace("0xffffffff80000000", "0").replace("0x100000", "0x200000")
         source = '__attribute__((section(".percpu.big"), used)) char percpu_storage_big[16384] = {1};\n'
         report = judge(tmp_path, low, source, "--no-check-sections", linker=linker)
         assert rules(report) == {"T23"}

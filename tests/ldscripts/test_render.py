@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -27,8 +28,6 @@ def test_to_standard_output_and_to_a_file(tmp_path):
 
 
 def _umask() -> int:
-    import os
-
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -136,7 +135,8 @@ def test_mistakes_in_a_users_template_are_named(tmp_path):
 def test_a_whole_script_from_a_template(tmp_path, linker):
     template = tmp_path / "board.ld.j2"
     template.write_text(
-        toolchain.HIGHER_HALF.replace("0x100000", "{{ base }}").replace("  . = ALIGN(16);\n", '{% include "percpu.ld.j2" %}\n  . = ALIGN(16);\n')
+        toolchain.HIGHER_HALF.replace("0x100000", "{{ base }}")
+        .replace("  . = ALIGN(16);\n", '{% include "percpu.ld.j2" %}\n  . = ALIGN(16);\n')
     )
     text = render_template(template, 4, "x86_64", linker=linker, variables={"base": "2M"})
     kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + toolchain.variable("x", 1))

@@ -56,7 +56,16 @@ def test_a_cache_line_that_is_none(value):
         targets.parse_cache_line(value, "x86_64")
 
 
-@pytest.mark.parametrize("words", ["preempt,non-zero-vma", "preempt non-zero-vma", ["non-zero-vma", "preempt"], ("preempt", "non-zero-vma", "preempt"), iter(["preempt", "non-zero-vma"])])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "preempt,non-zero-vma",
+        "preempt non-zero-vma",
+        ["non-zero-vma", "preempt"],
+        ("preempt", "non-zero-vma", "preempt"),
+        iter(["preempt", "non-zero-vma"]),
+    ],
+)
 def test_features_in_every_form(words):
     features = targets.parse_features(words, "x86_64")
     assert features.words == ("non-zero-vma", "preempt")
@@ -64,7 +73,10 @@ def test_features_in_every_form(words):
     assert "preempt" in features and "sp-naive" not in features
 
 
-@pytest.mark.parametrize(("words", "layout"), [("", "zero-vma"), ("non-zero-vma", "in-image"), ("sp-naive", "none"), ("sp-naive,non-zero-vma", "none")])
+@pytest.mark.parametrize(
+    ("words", "layout"),
+    [("", "zero-vma"), ("non-zero-vma", "in-image"), ("sp-naive", "none"), ("sp-naive,non-zero-vma", "none")],
+)
 def test_features_choose_the_layout(words, layout):
     assert targets.parse_features(words, "x86_64").layout == layout
 

@@ -31,7 +31,10 @@ def test_without_a_script_the_linkers_own_has_data():
         (sections(TEXT + DATA + ".bss (NOLOAD) : { *(.bss) }"), ".data"),
         (sections(TEXT + DATA + "kernel_bss : { *(.bss .bss.*) *(COMMON) }"), ".data"),
         (sections(TEXT + '"my data" : { *(.data) }\n' + BSS), "my data"),
-        (sections(TEXT + ".data : { *(.data) *(.bss) *(COMMON) }\n/DISCARD/ : { *(.comment) }\n.debug_info 0 : { *(.debug_info) }"), ".data"),
+        (
+            sections(TEXT + ".data : { *(.data) *(.bss) }\n/DISCARD/ : { *(.comment) }\n.debug_info 0 : { *(.debug_info) }"),
+            ".data",
+        ),
         # Regions, headers and fill patterns behind a section are not the next one's name.
         (sections(".text : { *(.text) } >FLASH :text =0x90909090\n.data : { *(.data) } >RAM AT>FLASH\n.bss : { *(.bss) } >RAM"), ".data"),
         (sections(".text : { *(.text) } > FLASH\n.data : { *(.data) } > RAM AT > FLASH = (1 + 2)\n.bss : { *(.bss) } > RAM"), ".data"),
@@ -89,7 +92,10 @@ def test_headers_by_hand_and_a_template_at_zero_do_not_go_together():
 class TestGnuLdInsertsBehindASymbol:
     """`INSERT AFTER .data` goes in front of the next section or assignment to `.`, whichever is first."""
 
-    @pytest.mark.parametrize("assignment", ["__bss_start = .;", "PROVIDE(__bss_start = .);", "_sbss = ALIGN(8) + . ;", "HIDDEN(bss_begin = .);"])
+    @pytest.mark.parametrize(
+        "assignment",
+        ["__bss_start = .;", "PROVIDE(__bss_start = .);", "_sbss = ALIGN(8) + . ;", "HIDDEN(bss_begin = .);"],
+    )
     def test_a_start_of_bss_that_would_be_overtaken(self, assignment):
         script = sections(TEXT + DATA + assignment + BSS)
         with pytest.raises(PercpuError, match="GNU ld inserts the per-CPU sections behind that line") as refusal:

@@ -14,9 +14,10 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.notes import iter_notes
 
 from percpu_tools import targets
 from percpu_tools.errors import PercpuError
@@ -45,7 +46,7 @@ _SYMBOL_TYPES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5
 
 
 class Section(NamedTuple):
-    index: int
+    number: int
     name: str
     type: str
     flags: int
@@ -73,7 +74,6 @@ class Section(NamedTuple):
 class Segment(NamedTuple):
     """A PT_LOAD program header."""
 
-    index: int
     offset: int
     address: int
     load_address: int
@@ -98,7 +98,7 @@ class Image:
         with self._reading("the ELF header"):
             # It reads from the mapped bytes, not from the file: a size that the file claims for a
             # structure is then cut at its end, and not allocated first.
-            self._elf = ELFFile(self._bytes)
+            self._elf = ELFFile(cast("IO[bytes]", self._bytes))
             header = self._elf.header
             self.elf_class: int = self._elf.elfclass
             self.little_endian: bool = self._elf.little_endian
@@ -139,7 +139,7 @@ class Image:
         for segment in self.segments:
             into = section.address - segment.address
             in_file = not section.has_bytes or section.offset - segment.offset == into
-            if 0 <= into and section.end <= segment.address + segment.memory_size and in_file:
+            if into >= 0 and section.end <= segment.address + segment.memory_size and in_file:
                 return segment.load_address + into
         return None
 
@@ -156,7 +156,7 @@ class Image:
         if section is None or section.type != "SHT_NOTE":
             return None
         with self._reading(f"section {NOTE_SECTION}"):
-            for note in self._elf.get_section(section.index).iter_notes():
+            for note in iter_notes(self._elf, section.offset, section.size):
                 if note["n_name"] == "percpu" and len(note["n_descdata"]) == note["n_descsz"]:
                     return parse_note(note["n_descdata"])
         return None
@@ -188,10 +188,10 @@ class Image:
             )
 
     def _sections(self) -> Iterator[Section]:
-        for index, section in enumerate(self._elf.iter_sections()):
+        for number, section in enumerate(self._elf.iter_sections()):
             header = section.header
             yield Section(
-                index=index,
+                number=number,
                 name=section.name,
                 type=str(header["sh_type"]),
                 flags=header["sh_flags"],
@@ -204,11 +204,10 @@ class Image:
             )
 
     def _segments(self) -> Iterator[Segment]:
-        for index, segment in enumerate(self._elf.iter_segments()):
+        for segment in self._elf.iter_segments():
             header = segment.header
             if header["p_type"] == "PT_LOAD":
                 yield Segment(
-                    index=index,
                     offset=header["p_offset"],
                     address=header["p_vaddr"],
                     load_address=header["p_paddr"],
@@ -262,8 +261,9 @@ class Image:
     def _extended_index(self, table: Section, index: int) -> int:
         """The section of a symbol in a file with more than 65,000 sections."""
         for section in self.sections:
-            if section.type == "SHT_SYMTAB_SHNDX" and section.link == table.index:
-                return struct.unpack_from(("<" if self.little_endian else ">") + "I", self._contents(section), 4 * index)[0]
+            if section.type == "SHT_SYMTAB_SHNDX" and section.link == table.number:
+                (extended,) = struct.unpack_from(("<" if self.little_endian else ">") + "I", self._contents(section), 4 * index)
+                return int(extended)
         raise PercpuError(f"{self.path}: symbol {index} needs a section of type SHT_SYMTAB_SHNDX: there is none")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from percpu_tools import names, targets
+from percpu_tools import names
 from percpu_tools.image import SHN_UNDEF, Image, Section, Symbol
 from percpu_tools.note import Note
 
@@ -179,8 +179,8 @@ def _variables(
         return ()
     inside = [
         symbol
-        for symbol in image.symbols(names.STORAGE_PATTERN, sections=[section.index])
-        if symbol.section == section.index
+        for symbol in image.symbols(names.STORAGE_PATTERN, sections=[section.number])
+        if symbol.section == section.number
         and symbol.type in ("OBJECT", "NOTYPE", "COMMON")
         and (symbol.size > 0 or names.is_storage(symbol.name))
         and load_start <= symbol.value < load_end

@@ -8,17 +8,16 @@ import sys
 
 from percpu_tools import toolpath
 
+# The name under which the tool's modules know each other.
 _NAME = "percpu_tools.scons_tool"
 
+if _NAME not in sys.modules:
+    _file = toolpath() / "percpu" / "__init__.py"
+    _spec = importlib.util.spec_from_file_location(_NAME, str(_file))
+    if _spec is None or _spec.loader is None:
+        raise ImportError(f"{_file} is not a Python module")
+    sys.modules[_NAME] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_NAME])
 
-def _load():
-    if _NAME not in sys.modules:
-        spec = importlib.util.spec_from_file_location(_NAME, str(toolpath() / "percpu" / "__init__.py"))
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[_NAME] = module
-        spec.loader.exec_module(module)
-    return sys.modules[_NAME]
-
-
-generate = _load().generate
-exists = _load().exists
+generate = sys.modules[_NAME].generate
+exists = sys.modules[_NAME].exists

@@ -166,7 +166,7 @@ def parse_cpu_num(value: object) -> int:
         value = int(value)
     if not 1 <= value <= MAX_CPU_NUM:
         # A number of thousands of digits cannot even be printed (ValueError), and says no more than this.
-        shown = value if abs(value) < 10**18 else "a number of more than 18 digits"
+        shown = str(value) if abs(value) < 10**18 else "a number of more than 18 digits"
         raise PercpuError(f"CPU_NUM is {shown}: {wanted}")
     return value
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from percpu_tools.cli import common
 from percpu_tools.errors import PercpuError
+
+if TYPE_CHECKING:
+    from percpu_tools.checker import Report
 
 FORMATS = ("text", "json")
 
@@ -35,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return common.run(parser.prog, lambda: _run(parser.prog, options))
 
 
-def _run(prog: str, options) -> int:
+def _run(prog: str, options: argparse.Namespace) -> int:
     if options.list_rules:
         return _list_rules()
     if options.explain is not None:
@@ -43,7 +48,7 @@ def _run(prog: str, options) -> int:
     return _check(prog, options)
 
 
-def _check(prog: str, options) -> int:
+def _check(prog: str, options: argparse.Namespace) -> int:
     from percpu_tools.checker import check
 
     reports = []
@@ -62,19 +67,17 @@ def _check(prog: str, options) -> int:
     return common.OK if all(report.ok for report in reports) else common.FINDINGS
 
 
-def _write(reports, options) -> None:
-    if options.format == "json":
-        from percpu_tools.report import json as report
-    else:
-        from percpu_tools.report import text as report
+def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:
+    from percpu_tools.report import json, text
+
     if options.output is not None:
         from percpu_tools.files import write_atomically
 
-        write_atomically(options.output, report.render(reports))
-    elif options.format == "text":
-        report.write(reports, sys.stdout)
+        write_atomically(options.output, (json if options.format == "json" else text).render(reports))
+    elif options.format == "json":
+        sys.stdout.write(json.render(reports))
     else:
-        sys.stdout.write(report.render(reports))
+        text.write(reports, sys.stdout)
 
 
 def _list_rules() -> int:

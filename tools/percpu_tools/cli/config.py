@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return common.run(parser.prog, lambda: _print(options))
 
 
-def _print(options) -> int:
+def _print(options: argparse.Namespace) -> int:
     if options.includes:
         lines = [f"-I{paths.includes()}"]
     elif options.sources:

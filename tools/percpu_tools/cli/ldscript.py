@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return common.run(parser.prog, lambda: _render(options))
 
 
-def _render(options) -> int:
+def _render(options: argparse.Namespace) -> int:
     # Jinja2 takes longer to import than --help takes altogether.
     from percpu_tools.files import write_atomically
     from percpu_tools.ldscript import render_fragment

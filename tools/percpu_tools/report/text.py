@@ -86,7 +86,13 @@ def _bytes(size: int | None) -> str:
 
 def _variables(layout: Layout) -> Iterator[Line]:
     rows = [
-        ("-" if variable.offset is None else f"{variable.offset:#x}", str(variable.size), str(variable.alignment), variable.section, variable.name)
+        (
+            "-" if variable.offset is None else f"{variable.offset:#x}",
+            str(variable.size),
+            str(variable.alignment),
+            variable.section,
+            variable.name,
+        )
         for variable in layout.variables
     ]
     titles = ("offset", "size", "aligned", "section", "variable")

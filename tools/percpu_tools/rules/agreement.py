@@ -121,7 +121,10 @@ def _note_against_file(layout: Layout, image: Image) -> Iterator[Finding]:
             section=layout.section.name if layout.section else None,
             found=f"stride {layout.stride}",
             expected=f"a multiple of cache-line={note.cache_line} in the note",
-            fix=(f"render the fragment with --cache-line {note.cache_line}", "compile the runtime with the PERCPU_CACHE_LINE of the script"),
+            fix=(
+                f"render the fragment with --cache-line {note.cache_line}",
+                "compile the runtime with the PERCPU_CACHE_LINE of the script",
+            ),
         )
     near_end = layout.value("_percpu_near_end")
     if note.near_reach and near_end is not None and layout.load_start is not None and near_end - layout.load_start > note.near_reach:

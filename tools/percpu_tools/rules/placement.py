@@ -142,7 +142,7 @@ def areas_overlap(layout: Layout, image: Image) -> Iterator[Finding]:
 
 
 def _overlaps(layout: Layout, image: Image, section: Section) -> Iterator[Finding]:
-    own = {section.index}
+    own = {section.number}
     for symbol in ("_percpu_start", "_percpu_end"):
         if symbol in layout.symbols:
             own.add(layout.symbols[symbol].section)
@@ -155,7 +155,7 @@ def _overlaps(layout: Layout, image: Image, section: Section) -> Iterator[Findin
     for other in image.sections:
         # A TLS section without bytes takes no addresses: its end is where the next section begins.
         takes_no_addresses = other.flags & SHF_TLS and not other.has_bytes
-        if other.index in own or not other.is_allocated or other.size == 0 or takes_no_addresses:
+        if other.number in own or not other.is_allocated or other.size == 0 or takes_no_addresses:
             continue
         places = [("", other.address, linked)]
         if (load_address := image.load_address(other)) is not None:
@@ -189,7 +189,7 @@ def _bytes_for_areas(layout: Layout, image: Image, section: Section) -> Iterator
         wasted = section.end - layout.load_end
     elif layout.end is not None and "_percpu_end" in layout.symbols:
         areas = image.section_at(layout.symbols["_percpu_end"].section)
-        if areas is not None and areas.index != section.index:
+        if areas is not None and areas.number != section.number:
             wasted = areas.size if areas.has_bytes else _covered_by_file(image, areas)
     # Less than a stride is the padding of one area, which every CPU_NUM has.
     if wasted < layout.stride:
@@ -238,7 +238,7 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding]:
             layout.section is not None
             and layout.load_start is not None
             and layout.load_end is not None
-            and symbol.section == layout.section.index
+            and symbol.section == layout.section.number
             and layout.load_start <= symbol.value <= symbol.value + symbol.size <= layout.load_end
         )
         if inside:
