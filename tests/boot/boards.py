@@ -97,7 +97,7 @@ class Board:
 
     def qemu_command(self, kernel: str, cpus: int) -> list[str]:
         """The command that boots `kernel`, with the serial console on its standard output."""
-        common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot")
+        common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot")
         return [*self.qemu, *common, "-m", self.memory, "-smp", str(cpus), "-kernel", kernel]
 
 

@@ -99,6 +99,8 @@ void mail(size_t cpu, unsigned part, uintptr_t bytes) {
 
 bool started[max_cpus];
 
+bool has_started(size_t cpu) { return __atomic_load_n(&started[cpu], __ATOMIC_ACQUIRE); }
+
 }  // namespace
 
 extern "C" {
@@ -142,11 +144,14 @@ size_t cpu_count() {
 
 void start_cpu(size_t cpu) {
     const auto entry = reinterpret_cast<uintptr_t>(::start_cpu);
-    mail(cpu, 1, entry >> 32);
-    mail(cpu, 0, entry);
     const auto ipi = static_cast<uint32_t>(wait_until_sent | cpu << 16);
-    asm volatile("iocsrwr.w %0, %1" : : "r"(ipi), "r"(send_ipi) : "memory");
-    while (!__atomic_load_n(&started[cpu], __ATOMIC_ACQUIRE)) relax();
+    // Again and again: the machine's boot code empties the mailbox when the CPU comes there, which may be later.
+    while (!has_started(cpu)) {
+        mail(cpu, 1, entry >> 32);
+        mail(cpu, 0, entry);
+        asm volatile("iocsrwr.w %0, %1" : : "r"(ipi), "r"(send_ipi) : "memory");
+        for (unsigned i = 0; i < 100'000 && !has_started(cpu); ++i) relax();
+    }
 }
 
 void start_timer() {
