@@ -1,0 +1,48 @@
+"""percpu-config: one answer a question, that a Makefile can use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import percpu_tools
+import pytest
+import toolchain
+
+CONFIG = [sys.executable, "-m", "percpu_tools.cli.config"]
+
+
+def ask(*options: str) -> str:
+    return toolchain.run([*CONFIG, *options]).stdout
+
+
+def test_answers():
+    assert ask("--includes") == f"-I{percpu_tools.includes()}\n"
+    assert ask("--sources").split() == [str(source) for source in percpu_tools.sources()]
+    assert ask("--ldscripts") == f"{percpu_tools.ldscripts()}\n"
+    assert ask("--toolpath") == f"{percpu_tools.toolpath()}\n"
+    assert ask("--version") == f"percpu-config {percpu_tools.__version__}\n"
+
+
+def test_what_the_answers_name_is_there():
+    assert (percpu_tools.includes() / "percpu" / "percpu.hpp").is_file()
+    assert percpu_tools.sources() and all(source.suffix == ".cpp" for source in percpu_tools.sources())
+    assert (percpu_tools.ldscripts() / "percpu.ld.j2").is_file()
+    assert (percpu_tools.toolpath() / "percpu" / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("options", [[], ["--includes", "--sources"], ["--nonsense"]])
+def test_one_question_at_a_time(options):
+    done = toolchain.run([*CONFIG, *options], check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_part_that_is_missing_is_named(tmp_path):
+    package = tmp_path / "tools" / "percpu_tools"
+    package.mkdir(parents=True)
+    for name in ("__init__", "errors", "paths", "version"):
+        (package / f"{name}.py").write_text((Path(percpu_tools.__file__).parent / f"{name}.py").read_text())
+    code = "from percpu_tools.errors import PercpuError\ntry:\n    import percpu_tools.version\nexcept PercpuError as error:\n    print(error)"
+    done = toolchain.run([sys.executable, "-c", code], check=False, cwd=tmp_path / "tools", env={"PYTHONPATH": str(tmp_path / "tools")})
+    assert "percpu_cpp/include is neither at" in done.stdout + done.stderr
