@@ -110,3 +110,22 @@ def test_x86_64_code_models(tmp_path, compiler, flags):
     for name, mnemonic in {"fetch_add_far": "xadd", "exchange_far": "xchg", "compare_exchange_far": "cmpxchg"}.items():
         accesses = [instruction for instruction in functions[name] if "%gs:" in instruction]
         assert len(accesses) == 1 and accesses[0].startswith(mnemonic), functions[name]
+
+
+def test_the_readme_gives_these_counts():
+    rows = {
+        "read, write, near": (ZERO_VMA, ("read_near", "write_near")),
+        "read, write, far": (ZERO_VMA, ("read_far", "write_far")),
+        "`current_ptr`, near": (ZERO_VMA, ("pointer_near",)),
+        "`current_ptr`, far": (ZERO_VMA, ("pointer_far",)),
+        "`add_current`, near": (ZERO_VMA, ("add_near",)),
+        "`add_current`, far": (ZERO_VMA, ("add_far",)),
+        "read, write, in-image": (IN_IMAGE, ("read_far", "write_far")),
+    }
+    columns = ("x86_64", "aarch64", "arm", "arm-thumb", "riscv64", "loongarch64")
+    readme = (HERE.parents[1] / "README.md").read_text()
+    for title, (table, accesses) in rows.items():
+        counts = [{table[column][ACCESSES.index(access)] for access in accesses} for column in columns]
+        assert all(len(count) == 1 for count in counts), title
+        assert f"| {title} | {' | '.join(str(*count) for count in counts)} |" in readme
+    assert ZERO_VMA["riscv32"] == ZERO_VMA["riscv64"] and IN_IMAGE["riscv32"] == IN_IMAGE["riscv64"]
