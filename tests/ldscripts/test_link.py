@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -74,7 +73,7 @@ def judge_segments(image: Image, model) -> None:
             expected = model.start - KERNEL_VMA
         assert segment.load_address == expected
     places = sorted((s.load_address, s.load_address + s.memory_size) for s in image.segments if s.memory_size)
-    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
+    assert all(end <= start for (_, end), (start, _) in zip(places, places[1:]))
 
 
 @pytest.mark.parametrize("behind_data", ["", ". = ALIGN(4096);", ". = ALIGN(4096) - 1;"])
