@@ -101,7 +101,7 @@ class Board:
         return [*self.qemu, *common, "-m", self.memory, "-smp", str(cpus), "-kernel", kernel]
 
 
-_RISCV = ("riscv/entry.S", "riscv/board.cpp")
+_RISCV = ("riscv/entry.S", "riscv/board.cpp", "riscv/switch.S")
 _RISCV_QEMU = "qemu-system-riscv" if _debian() >= 13 else "qemu-system-misc"
 # DWARF 5 from Clang has relocations (R_RISCV_SET_ULEB128) on which GNU ld 2.40 crashes.
 _RISCV_FLAGS = ("-mcmodel=medany", "-gdwarf-4")
@@ -217,7 +217,7 @@ def test_packages() -> list[str]:
     """The Debian packages that all the tests need: those of the boards, and what other tests compile with."""
     boards = {package for board in BOARDS.values() for package in board.packages}
     cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu")}
-    return sorted(boards | cross | {"ccache", "clang-19", "g++", "lld-19"})
+    return sorted(boards | cross | {"ccache", "clang-19", "g++", "gdb-multiarch", "lld-19"})
 
 
 if __name__ == "__main__":

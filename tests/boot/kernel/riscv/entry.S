@@ -2,16 +2,6 @@
 
 #include "mode.h"
 
-#if __riscv_xlen == 64
-#define STORE sd
-#define LOAD  ld
-#define WORD  8
-#else
-#define STORE sw
-#define LOAD  lw
-#define WORD  4
-#endif
-
 #define CLINT 0x02000000
 #define MACHINE_SOFTWARE_INTERRUPT (1 << 3)
 

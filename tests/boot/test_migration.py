@@ -1,0 +1,61 @@
+"""A thread that the timer interrupt moves between CPUs finds the copies of the CPU where it runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from boot.boards import BOARDS, Board
+from boot.qemu import boot
+
+# Boards with a switch.hpp.
+NAMES = ("riscv64", "riscv64-s-mode", "riscv32")
+
+
+def one_instruction_at_a_time(board: Board) -> Board:
+    """The board with interrupts between any two instructions; else QEMU takes them between blocks of them."""
+    version = subprocess.run([board.qemu[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    found = re.search(r"version (\d+)\.(\d+)", version)
+    assert found, version
+    single = ("-singlestep",) if (int(found[1]), int(found[2])) < (8, 1) else ("-accel", "tcg,one-insn-per-tb=on")
+    return replace(board, qemu=(*board.qemu, *single))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_moved_thread_finds_the_copies_of_its_cpu(name: str, build_by_hand: Callable[..., Path]) -> None:
+    result = boot(BOARDS[name], build_by_hand(main="migrate.cpp", board_name=name), 2)
+    assert result.ok, f"{result.problem}\n{result.output}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_moved_thread_loses_no_update(name: str, build_by_hand: Callable[..., Path]) -> None:
+    kernel = build_by_hand(main="migrate.cpp", board_name=name, features=("restartable",))
+    result = boot(one_instruction_at_a_time(BOARDS[name]), kernel, 2)
+    assert result.ok, f"{result.problem}\n{result.output}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trap_code_that_restores_the_base_register_fails(name: str, build_by_hand: Callable[..., Path]) -> None:
+    kernel = build_by_hand(main="migrate.cpp", board_name=name, changes=[("riscv/entry.S", "t4, t5, t6", "t4, t5, gp")])
+    result = boot(BOARDS[name], kernel, 2, timeout=10)
+    assert "finds the copies of the CPU where it runs" in (result.problem or ""), result.output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_that_keep_the_base_register_fail(name: str, build_by_hand: Callable[..., Path]) -> None:
+    kernel = build_by_hand(main="migrate.cpp", board_name=name, changes=[("riscv/switch.S", "s10, s11", "s10, gp")])
+    result = boot(BOARDS[name], kernel, 2, timeout=10)
+    assert not result.ok, result.output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trap_path_that_restarts_nothing_loses_updates(name: str, build_by_hand: Callable[..., Path]) -> None:
+    restart = "    frame.pc = percpu::restart_pc(frame.pc);\n"
+    changes = [("riscv/board.cpp", restart, "")]
+    kernel = build_by_hand(main="migrate.cpp", board_name=name, features=("restartable",), changes=changes)
+    result = boot(one_instruction_at_a_time(BOARDS[name]), kernel, 2)
+    assert "no update is lost" in (result.problem or ""), result.output
