@@ -119,7 +119,7 @@ def test_a_finding_fails_the_build_with_the_checkers_message(including):
     run = including.scons()
     assert run.status == 2
     assert "T05" in run.err
-    assert "scons: *** [kernel.elf] percpu-check found errors; it is kept as kernel.elf.percpu/kernel.elf" in run.err
+    assert "scons: *** [kernel.elf] percpu-check refuses it; it is kept as kernel.elf.percpu/kernel.elf" in run.err
     assert "Traceback" not in run.err
     assert not (including.folder / "kernel.elf").exists()
     assert not (including.folder / "kernel.elf.percpu/check.txt").exists()
@@ -135,7 +135,7 @@ def test_variables_that_the_users_script_takes_elsewhere_fail_the_build(includin
     run = including.scons()
     assert run.status == 2
     assert "T25" in run.err and "cpu_id" in run.err
-    assert "scons: *** [kernel.elf] percpu-check found errors" in run.err
+    assert "scons: *** [kernel.elf] percpu-check refuses it" in run.err
     assert not (including.folder / "kernel.elf").exists()
 
 

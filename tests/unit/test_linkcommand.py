@@ -13,6 +13,8 @@ from percpu_tools import linkcommand
     ("/usr/bin/riscv64-unknown-elf-ld.bfd", ["/usr/bin/riscv64-unknown-elf-ld.bfd"], True),
     ("ld.lld-19 -m elf_x86_64", ["ld.lld-19"], True),
     ("build -o x", ["build"], False),
+    ("g++ main.o -o x", ["g++"], False),
+    ("ld main.o lib.a", ["ld"], True),
     ("clang++-19 -fuse-ld=lld", ["clang++-19"], False),
 ])
 def test_program(command, program, is_linker):

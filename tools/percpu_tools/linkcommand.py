@@ -1,7 +1,7 @@
 """What a link command says: who is called, with which linker scripts and which folders to look in.
 
-A kernel is linked either through a compiler (``g++ -Wl,-T,kernel.ld``) or by the linker itself
-(``ld -T kernel.ld``). Both spell the same requests differently; here they are read as one.
+A kernel is linked either through a compiler (`g++ -Wl,-T,kernel.ld`) or by the linker itself
+(`ld -T kernel.ld`). Both spell the same requests differently; here they are read as one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VALUE_FOLLOWS = frozenset(("-o", "-x", "-e", "-u", "-z", "-Xassembler", "-Xprep
 
 @dataclass(frozen=True)
 class LinkCommand:
-    """A link command: the program with its launchers (``ccache g++``), and the words that follow."""
+    """A link command: the program with its launchers (`ccache g++`), and the words that follow."""
 
     program: tuple[str, ...]
     flags: tuple[str, ...]
@@ -50,7 +50,7 @@ class LinkCommand:
         words = iter(self.flags)
         for word in words:
             if word.startswith("-Wl,"):
-                through.extend(word[len("-Wl,"):].split(","))
+                through.extend(word[len("-Wl,") :].split(","))
             elif word == "-Xlinker":
                 through.extend(_next(words))
             elif through and through[-1] in ("-T", "--script", "-script"):
@@ -66,17 +66,24 @@ class LinkCommand:
 
 def parse(words: Sequence[str]) -> LinkCommand:
     """The link command that `words` are."""
-    first_flag = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
-    program = words[:max(first_flag, 1)]
-    return LinkCommand(tuple(program), tuple(words[len(program):]))
+    first = next((place for place, word in enumerate(words) if _is_argument(word)), len(words))
+    program = words[: max(first, 1)]
+    return LinkCommand(tuple(program), tuple(words[len(program) :]))
+
+
+def _is_argument(word: str) -> bool:
+    """Whether a word is behind the program and its launchers: an option, or a file to link."""
+    return word.startswith(("-", "@")) or word.endswith((".o", ".os", ".obj", ".a", ".so", ".ld"))
 
 
 def _next(words: Iterable[str]) -> list[str]:
     return [value for value in [next(iter(words), None)] if value is not None]
 
 
-def _values(words: Iterable[str], glued: tuple[str, ...], equated: tuple[str, ...], apart: tuple[str, ...]) -> list[str]:
-    """The values of one option in its three spellings: ``-Tx``, ``--script=x``, and ``-T x`` or ``--script x``."""
+def _values(
+    words: Iterable[str], glued: tuple[str, ...], equated: tuple[str, ...], apart: tuple[str, ...]
+) -> list[str]:
+    """The values of one option in all its spellings: `-Tx`, `-T x`, `--script=x` and `--script x`."""
     found: list[str] = []
     pending = iter(words)
     for word in pending:

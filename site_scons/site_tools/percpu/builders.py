@@ -6,13 +6,13 @@ import shlex
 import shutil
 
 import SCons.Node.FS
-import SCons.Scanner
 from percpu_tools import ldscript, linkcommand, paths, scriptfiles, userscript
 from percpu_tools.errors import PercpuError
 from percpu_tools.files import write_atomically
 from SCons.Action import Action
 from SCons.Builder import Builder
 from SCons.PathList import PathList
+from SCons.Scanner import ScannerBase
 from SCons.Util import Proxy
 
 from . import checking, variables
@@ -36,16 +36,19 @@ def generate(env):
         PERCPU_LINKERSCRIPTCOM=Action(_render_script, _displayed("PERCPU_LINKERSCRIPTCOMSTR", _script_call),
                                       varlist=[*_RENDERING, "PERCPU_TEMPLATE_VARIABLES"]),
     )
+    scripts = ScannerBase(_scan_script, name="PercpuScript", path_function=script_folders, recursive=True)
+    templates = ScannerBase(_scan_template, name="PercpuTemplate", recursive=True)
     env["BUILDERS"]["PercpuFragment"] = _Fragment(Builder(
-        action=Action("$PERCPU_FRAGMENTCOM", "$PERCPU_FRAGMENTCOMSTR"), suffix=".ld", source_scanner=SCons.Scanner.ScannerBase(
-            _scan_script, name="PercpuScript", path_function=script_folders, recursive=True),
-        emitter=_depend_on_template))
+        action=Action("$PERCPU_FRAGMENTCOM", "$PERCPU_FRAGMENTCOMSTR"), suffix=".ld",
+        source_scanner=scripts, emitter=_depend_on_template))
     env["BUILDERS"]["PercpuLinkerScript"] = _Settled(Builder(
-        action=Action("$PERCPU_LINKERSCRIPTCOM", "$PERCPU_LINKERSCRIPTCOMSTR"), suffix=".ld", src_suffix=".ld.j2", single_source=True,
-        source_scanner=SCons.Scanner.ScannerBase(_scan_template, name="PercpuTemplate", recursive=True)))
-    env["BUILDERS"]["PercpuRuntime"] = Builder(action=Action(_copy, _displayed("PERCPU_RUNTIMECOMSTR", _copy_command)))
+        action=Action("$PERCPU_LINKERSCRIPTCOM", "$PERCPU_LINKERSCRIPTCOMSTR"), suffix=".ld", src_suffix=".ld.j2",
+        source_scanner=templates, single_source=True))
     env["BUILDERS"]["PercpuCheck"] = Builder(
-        action=Action("$PERCPU_CHECKCOM", "$PERCPU_CHECKCOMSTR"), suffix=".check.txt", emitter=checking.never_from_cache)
+        action=Action("$PERCPU_CHECKCOM", "$PERCPU_CHECKCOMSTR"), suffix=".check.txt",
+        emitter=checking.never_from_cache)
+    env["BUILDERS"]["PercpuRuntime"] = Builder(
+        action=Action(_copy, _displayed("PERCPU_RUNTIMECOMSTR", _copy_command)))
 
 
 def script_folders(env, directory=None, *_):

@@ -114,5 +114,5 @@ def _say(verdict):
 
 
 def _error(node, verdict, kept):
-    what = "found errors" if verdict.status == _FINDINGS else "could not judge it"
-    return SCons.Errors.BuildError(node, f"percpu-check {what}{kept}")
+    what = "percpu-check refuses it" if verdict.status == _FINDINGS else "percpu-check cannot judge it"
+    return SCons.Errors.BuildError(node, what + kept)
