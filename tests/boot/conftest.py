@@ -73,7 +73,7 @@ def built(pytestconfig: pytest.Config) -> Built:
 
 @pytest.fixture
 def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
-    """Builds a kernel as a project without SCons would, with changes to its source and its fragment."""
+    """Builds a kernel as a project without SCons would, with changes to its source and its scripts."""
 
     def build(
         main: str = "demo.cpp",
@@ -82,6 +82,7 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
         features: Iterable[str] = (),
         changes: Iterable[tuple[str, str, str]] = (),
         change_fragment: Callable[[str], str] = lambda text: text,
+        change_script: Callable[[str], str] = lambda text: text,
     ) -> Path:
         board = BOARDS[board_name]
         sources = tmp_path / "kernel"
@@ -97,7 +98,8 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
         script, fragment, elf = tmp_path / "kernel.ld", tmp_path / "percpu.ld", tmp_path / "kernel.elf"
         template = TOP / "ldscripts" / board.script_template
         variables = dict(board.script_variables)
-        script.write_text(percpu_tools.render_template(template, cpu_num, board.arch, features, variables=variables))
+        text = percpu_tools.render_template(template, cpu_num, board.arch, features, variables=variables)
+        script.write_text(change_script(text))
         fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, board.arch, features)))
         command = [
             *board.compiler("gcc"),
