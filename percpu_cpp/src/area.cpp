@@ -88,21 +88,27 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
 
     // Whoever asks for an area from now on waits until they are all made.
     __atomic_store_n(&areas.base, uintptr_t{0}, __ATOMIC_RELAXED);
-    areas.stride = stride();
+    // Numbers of this function: the compiler cannot know that memcpy leaves those in memory alone.
+    const size_t distance = stride();
+    areas.stride = distance;
     areas.count = cpu_count;
 
     const uintptr_t loaded = reinterpret_cast<uintptr_t>(_percpu_start);
     const size_t size = template_size();
-    for (size_t cpu = 0; cpu < cpu_count; ++cpu) {
-        const uintptr_t area = base + cpu * areas.stride;
+    uintptr_t area = base;
+    for (size_t cpu = 0; cpu < cpu_count; ++cpu, area += distance) {
         if (area != loaded) memcpy(reinterpret_cast<void*>(area), _percpu_start, size);
         arch::adopt_area(area - template_address());
     }
     // Constructors run when every area is there, for they may look at other CPUs' variables; and after
     // the copies, for the source of these may be area 0, which a constructor changes.
-    for (size_t cpu = 0; cpu < cpu_count; ++cpu)
-        for (const Constructor* construct = constructors_start_symbol; construct != constructors_end_symbol; ++construct)
-            (*construct)(base + cpu * areas.stride);
+    const Constructor* const first = constructors_start_symbol;
+    const Constructor* const last = constructors_end_symbol;
+    if (first != last) {
+        area = base;
+        for (size_t cpu = 0; cpu < cpu_count; ++cpu, area += distance)
+            for (const Constructor* construct = first; construct != last; ++construct) (*construct)(area);
+    }
 
     __atomic_store_n(&areas.base, base, __ATOMIC_RELEASE);
     __atomic_store_n(&initializing, uint32_t{0}, __ATOMIC_RELEASE);
