@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 import toolchain
 from check.builds import BY_HAND, STRIDE, VARIABLES, judge, rules, script
+from percpu_tools import check
+from percpu_tools.image import Image
 
 LINKERS = sorted(toolchain.LINKERS)
 
@@ -52,6 +56,19 @@ class TestT05LostInitialValues:
         text = text.replace("_percpu_start = .;", "__bss_start = .;\n  _percpu_start = .;", 1)
         finding = only(judge(tmp_path, text, linker=linker), "T05")
         assert "between __bss_start and __bss_end" in finding.message
+
+    def test_a_segment_that_ends_early(self, tmp_path, linker):
+        """No linker does this by itself; tools that work on the finished file do."""
+        report = judge(tmp_path, linker=linker)
+        kernel = bytearray((tmp_path / "kernel.elf").read_bytes())
+        with Image(tmp_path / "kernel.elf") as image:
+            headers = struct.unpack_from("<Q", kernel, 0x20)[0]
+            (which,) = (n for n, segment in enumerate(image.segments) if segment.address == 0)
+        # p_filesz of Elf64_Phdr; the load segments come first in this file.
+        struct.pack_into("<Q", kernel, headers + 56 * which + 0x20, 4)
+        (tmp_path / "kernel.elf").write_bytes(kernel)
+        finding = only(check(report.file), "T05")
+        assert (finding.found, finding.expected) == ("4 bytes in the file", "8 bytes of initial values in the file")
 
     def test_an_empty_template_loses_nothing(self, tmp_path, linker):
         assert judge(tmp_path, source="", linker=linker).findings == ()
@@ -101,8 +118,10 @@ class TestT11StrideDisagreement:
         text = BY_HAND.replace(f"  _percpu_stride = ABSOLUTE({STRIDE});\n  _percpu_cpu_num = ABSOLUTE(4);\n", "")
         finding = only(judge(tmp_path, text, VARIABLES + toolchain.note(arch="x86_64", layout="zero-vma", cache_line=4096)), "T11")
         assert "not a whole number of the runtime's strides" in finding.message
-        finding = only(judge(tmp_path, text, VARIABLES + toolchain.note(cache_line=4096), cpu_num=4), "T11")
-        assert "less than the areas of 4 CPUs need" in finding.message
+        report = judge(tmp_path, text, VARIABLES + toolchain.note(cache_line=4096), cpu_num=4)
+        assert "less than the areas of 4 CPUs need" in only(report, "T11").message
+        # How many CPUs it was linked for, 256 bytes with strides of 4096 do not say.
+        assert [(finding.rule, finding.level) for finding in report.findings] == [("T11", "error"), ("T28", "note")]
 
     def test_cache_line_of_script_and_runtime(self, tmp_path):
         finding = only(judge(tmp_path, source=VARIABLES + toolchain.note(arch="x86_64", cache_line=128)), "T11")
