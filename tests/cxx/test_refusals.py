@@ -28,6 +28,7 @@ REFUSALS = [
         id="two-registers",
     ),
     pytest.param("arm", (*FREESTANDING, "-DPERCPU_LARGE_TEMPLATE"), "only on AArch64", id="large-template"),
+    pytest.param("arm", (*FREESTANDING, "-fpie"), "compile with -fno-pic, or add the feature non-zero-vma", id="pie"),
     *(
         pytest.param(arch, (*FREESTANDING, "-DPERCPU_BASE_REGISTER=nonsense"), f"base register of {name} is", id=arch)
         for arch, name in (("x86_64", "x86_64"), ("aarch64", "AArch64"), ("arm", "ARM"), ("riscv64", "RISC-V"))

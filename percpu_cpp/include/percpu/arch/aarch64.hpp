@@ -17,6 +17,8 @@
 #error "percpu: the base register of AArch64 is TPIDR_EL1, TPIDR_EL2, TPIDR_EL0, TPIDRRO_EL0, x18 or user"
 #endif
 
+// A symbol: unlike "i", which GCC takes for a symbol only in code that is bound to its address.
+#define PERCPU_STORAGE_OPERAND "S"
 #define PERCPU_SIZE "%c[size]"
 #define PERCPU_ENTER
 #define PERCPU_LEAVE

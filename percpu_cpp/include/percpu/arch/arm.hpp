@@ -21,6 +21,15 @@
 #endif
 #define PERCPU_GET_BASE "mrc p15, 0, %[base], c13, c0, " PERCPU_BASE_OPCODE "\n\t"
 
+// GCC takes no symbol for an operand in position-independent code. There the compiler itself makes the
+// address, from the program counter, in a register.
+#if defined(__pic__)
+#if !defined(PERCPU_NON_ZERO_VMA)
+#error "percpu: code that is position-independent cannot have a section at address 0: compile with -fno-pic, or add the feature non-zero-vma"
+#endif
+#define PERCPU_STORAGE_OPERAND "r"
+#endif
+
 #define PERCPU_SIZE "%c[size]"
 #define PERCPU_ENTER
 #define PERCPU_LEAVE
@@ -49,12 +58,19 @@
 #define PERCPU_NEAR_SYMBOL "movw %[place], #:lower16:%c[storage]\n\t"
 #define PERCPU_NEAR_POINTER PERCPU_NEAR_SYMBOL PERCPU_GET_BASE "add %[place], %[place], %[base]\n\t"
 
+#if defined(__pic__)
+#define PERCPU_FAR_SYMBOL "mov %[place], %[storage]\n\t"
+#define PERCPU_FAR_LOCATE PERCPU_GET_BASE
+#define PERCPU_FAR_PLACE "%[storage]"
+#else
 #define PERCPU_FAR_SYMBOL \
     "movw %[place], #:lower16:%c[storage]\n\tmovt %[place], #:upper16:%c[storage]\n\t"
 #define PERCPU_FAR_LOCATE PERCPU_FAR_SYMBOL PERCPU_GET_BASE
-#define PERCPU_FAR_LOAD(to) PERCPU_LOAD_FROM(to, "[%[base], %[place]]")
-#define PERCPU_FAR_STORE(from) PERCPU_STORE_TO(from, "[%[base], %[place]]")
-#define PERCPU_FAR_POINTER PERCPU_FAR_LOCATE "add %[place], %[place], %[base]\n\t"
+#define PERCPU_FAR_PLACE "%[place]"
+#endif
+#define PERCPU_FAR_LOAD(to) PERCPU_LOAD_FROM(to, "[%[base], " PERCPU_FAR_PLACE "]")
+#define PERCPU_FAR_STORE(from) PERCPU_STORE_TO(from, "[%[base], " PERCPU_FAR_PLACE "]")
+#define PERCPU_FAR_POINTER PERCPU_FAR_LOCATE "add %[place], %[base], " PERCPU_FAR_PLACE "\n\t"
 
 #define PERCPU_ADD(to, from, operand) "add %[" to "], %[" from "], %[" operand "]\n\t"
 #define PERCPU_SUB(to, from, operand) "sub %[" to "], %[" from "], %[" operand "]\n\t"

@@ -9,6 +9,7 @@
 //   PERCPU_NEAR_SYMBOL  PERCPU_FAR_SYMBOL              the storage's address in %[place]
 //   PERCPU_ADD  PERCPU_SUB  PERCPU_AND  PERCPU_OR  PERCPU_XOR    (to, from, operand)
 //   PERCPU_ADD_OPERAND  PERCPU_BITS_OPERAND  PERCPU_STORED_OPERAND    constraints
+//   PERCPU_STORAGE_OPERAND                             the constraint of %[storage], if it is not "i"
 //   PERCPU_UNLESS_EQUAL(a, b, label)                   branch
 //   PERCPU_ENTER  PERCPU_LEAVE                         assembler state around a sequence
 //   PERCPU_SIZE                                        operand [size], printed as a bare number
@@ -29,6 +30,10 @@
 
 #include "../config.hpp"
 #include "by_pointer.hpp"
+
+#ifndef PERCPU_STORAGE_OPERAND
+#define PERCPU_STORAGE_OPERAND "i"
+#endif
 
 // A section can be tied to a named label only; %= makes the names unique.
 #if defined(PERCPU_RESTARTABLE)
@@ -90,9 +95,9 @@ template <auto* Storage, Reach reach>
 inline uintptr_t symbol_address() noexcept {
     uintptr_t place;
     if constexpr (is_near<reach, sizeof(uintptr_t)>)
-        asm inline(PERCPU_ENTER PERCPU_NEAR_SYMBOL PERCPU_LEAVE : [place] "=r"(place) : [storage] "i"(Storage));
+        asm inline(PERCPU_ENTER PERCPU_NEAR_SYMBOL PERCPU_LEAVE : [place] "=r"(place) : [storage] PERCPU_STORAGE_OPERAND(Storage));
     else
-        asm inline(PERCPU_ENTER PERCPU_FAR_SYMBOL PERCPU_LEAVE : [place] "=r"(place) : [storage] "i"(Storage));
+        asm inline(PERCPU_ENTER PERCPU_FAR_SYMBOL PERCPU_LEAVE : [place] "=r"(place) : [storage] PERCPU_STORAGE_OPERAND(Storage));
     return place;
 }
 
@@ -103,12 +108,12 @@ inline uintptr_t pointer() noexcept {
     if constexpr (is_near<reach, sizeof(uintptr_t)>)
         asm inline volatile(PERCPU_ENTER PERCPU_NEAR_POINTER PERCPU_LEAVE
                             : [place] "=&r"(place), [base] "=&r"(base)
-                            : [storage] "i"(Storage)
+                            : [storage] PERCPU_STORAGE_OPERAND(Storage)
                             : "memory");
     else
         asm inline volatile(PERCPU_ENTER PERCPU_FAR_POINTER PERCPU_LEAVE
                             : [place] "=&r"(place), [base] "=&r"(base)
-                            : [storage] "i"(Storage)
+                            : [storage] PERCPU_STORAGE_OPERAND(Storage)
                             : "memory");
     return place;
 }
@@ -125,12 +130,12 @@ inline U read() noexcept {
         if constexpr (is_near<reach, sizeof(U)>)
             asm inline volatile(PERCPU_NEAR_FORM(PERCPU_READ_BODY)
                                 : [value] "=r"(value), [base] "=&r"(base)
-                                : [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
         else
             asm inline volatile(PERCPU_FAR_FORM(PERCPU_READ_BODY)
                                 : [value] "=r"(value), [base] "=&r"(base), [place] "=&r"(place)
-                                : [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
         return static_cast<U>(value);
     }
@@ -146,11 +151,11 @@ inline U read_stable() noexcept {
         if constexpr (is_near<reach, sizeof(U)>)
             asm inline(PERCPU_ENTER PERCPU_NEAR_LOCATE PERCPU_NEAR_LOAD("place") PERCPU_LEAVE
                        : [place] "=r"(place)
-                       : [storage] "i"(Storage), [size] "i"(sizeof(U)));
+                       : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U)));
         else
             asm inline(PERCPU_ENTER PERCPU_FAR_LOCATE PERCPU_FAR_LOAD("place") PERCPU_LEAVE
                        : [place] "=r"(place)
-                       : [storage] "i"(Storage), [size] "i"(sizeof(U)));
+                       : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U)));
         return static_cast<U>(place);
     }
 #endif
@@ -170,13 +175,13 @@ inline void write(U operand) noexcept {
             asm inline volatile(PERCPU_NEAR_FORM(PERCPU_WRITE_BODY)
                                 : [base] "=&r"(base)
                                 : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
         else
             asm inline volatile(PERCPU_FAR_FORM(PERCPU_WRITE_BODY)
                                 : [base] "=&r"(base), [place] "=&r"(place)
                                 : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
     }
 }
@@ -193,13 +198,13 @@ inline void write(U operand) noexcept {
                 asm inline volatile(PERCPU_NEAR_FORM(body)                                             \
                                     : [value] "=&r"(value), [base] "=&r"(base)                         \
                                     : [operand] constraint(static_cast<uintptr_t>(operand)),           \
-                                      [storage] "i"(Storage), [size] "i"(sizeof(U))                    \
+                                      [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))                    \
                                     : "memory");                                                       \
             else                                                                                       \
                 asm inline volatile(PERCPU_FAR_FORM(body)                                              \
                                     : [value] "=&r"(value), [base] "=&r"(base), [place] "=&r"(place)   \
                                     : [operand] constraint(static_cast<uintptr_t>(operand)),           \
-                                      [storage] "i"(Storage), [size] "i"(sizeof(U))                    \
+                                      [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))                    \
                                     : "memory");                                                       \
         }                                                                                              \
     }
@@ -236,13 +241,13 @@ inline U fetch_add(U operand) noexcept {
             asm inline volatile(PERCPU_NEAR_FORM(PERCPU_FETCH_ADD_BODY)
                                 : [old] "=&r"(old), [value] "=&r"(value), [base] "=&r"(base)
                                 : [operand] PERCPU_ADD_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
         else
             asm inline volatile(PERCPU_FAR_FORM(PERCPU_FETCH_ADD_BODY)
                                 : [old] "=&r"(old), [value] "=&r"(value), [base] "=&r"(base), [place] "=&r"(place)
                                 : [operand] PERCPU_ADD_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
         return static_cast<U>(old);
     }
@@ -261,13 +266,13 @@ inline U exchange(U operand) noexcept {
             asm inline volatile(PERCPU_NEAR_FORM(PERCPU_EXCHANGE_BODY)
                                 : [old] "=&r"(old), [base] "=&r"(base)
                                 : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
         else
             asm inline volatile(PERCPU_FAR_FORM(PERCPU_EXCHANGE_BODY)
                                 : [old] "=&r"(old), [base] "=&r"(base), [place] "=&r"(place)
                                 : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "memory");
         return static_cast<U>(old);
     }
@@ -290,13 +295,13 @@ inline bool compare_exchange(U& expected, U desired) noexcept {
             asm inline volatile(PERCPU_NEAR_FORM(PERCPU_COMPARE_EXCHANGE_BODY)
                                 : [old] "=&r"(old), [base] "=&r"(base)
                                 : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(desired)),
-                                  [expected] "r"(wanted), [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [expected] "r"(wanted), [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "cc", "memory");
         else
             asm inline volatile(PERCPU_FAR_FORM(PERCPU_COMPARE_EXCHANGE_BODY)
                                 : [old] "=&r"(old), [base] "=&r"(base), [place] "=&r"(place)
                                 : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(desired)),
-                                  [expected] "r"(wanted), [storage] "i"(Storage), [size] "i"(sizeof(U))
+                                  [expected] "r"(wanted), [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
                                 : "cc", "memory");
         expected = static_cast<U>(old);
         return old == wanted;
