@@ -76,6 +76,11 @@ def test_what_the_seed_crate_tests_holds(variant: Variant, built: Built) -> None
     assert result.ok, f"{result.problem}\n{result.output}"
 
 
+def test_every_accessor_on_every_scalar(variant: Variant, built: Built) -> None:
+    result = boot(BOARDS[variant.board], built.kernel(variant, "accessors"), variant.cpus)
+    assert result.ok, f"{result.problem}\n{result.output}"
+
+
 @pytest.mark.parametrize(("machine_cpus", "running"), [(1, 1), (3, 3), (8, 4)])
 def test_areas_in_place_limit_the_cpus(built: Built, machine_cpus: int, running: int) -> None:
     output = check_demo(built.kernel(IN_PLACE, "demo"), IN_PLACE, machine_cpus, running)

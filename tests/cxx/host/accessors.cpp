@@ -17,8 +17,10 @@ PERCPU_DEFINE(uint64_t, u64, 4);
 PERCPU_DEFINE(size_t, size, 5);
 PERCPU_DEFINE(bool, flag, true);
 PERCPU_DEFINE(Color, color, Color::red);
+#if !defined(WITHOUT_FLOATING_POINT)
 PERCPU_DEFINE(float, single_precision, 0.5f);
 PERCPU_DEFINE(double, double_precision, 0.25);
+#endif
 static uint32_t numbers[8];
 PERCPU_DEFINE(uint32_t*, pointer, numbers);
 PERCPU_DEFINE(const char*, text, "text");
@@ -163,10 +165,12 @@ int main() {
     color.and_current(Color::green);
     CHECK(color.read_current() == Color::green);
 
+#if !defined(WITHOUT_FLOATING_POINT)
     read_write(single_precision, 0.5f, -1e30f);
     count(single_precision, 0.5f);
     read_write(double_precision, 0.25, 1e300);
     count(double_precision, 0.25);
+#endif
 
     read_write(pointer, static_cast<uint32_t*>(numbers), static_cast<uint32_t*>(numbers + 8));
     pointer.add_current(3);
