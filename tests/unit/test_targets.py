@@ -88,7 +88,6 @@ def test_features_choose_the_layout(words, layout):
         ("x86_64", "base-register=fs", "fs"),
         ("aarch64", "", "TPIDR_EL1"),
         ("aarch64", "arm-el2", "TPIDR_EL2"),
-        ("aarch64", "arm-el2,base-register=TPIDR_EL2", "TPIDR_EL2"),
         ("aarch64", "base-register=x18", "x18"),
         ("arm", "base-register=TPIDRPRW", "TPIDRPRW"),
         ("riscv32", "base-register=tp", "tp"),
@@ -114,6 +113,9 @@ def test_base_register(arch, words, register):
         ("x86_64", "base-register", "base-register is '' on x86_64"),
         ("riscv64", "base-register=gp,base-register=tp", "base-register is given as gp and as tp"),
         ("aarch64", "arm-el2,base-register=x18", "arm-el2 means base-register=TPIDR_EL2"),
+        ("aarch64", "arm-el2,base-register=TPIDR_EL2", "arm-el2 means base-register=TPIDR_EL2"),
+        ("x86_64", "restartable", "there is nothing to restart"),
+        ("riscv64", "restartable,sp-naive", "nothing restarts"),
         ("mips", "", "architecture is 'mips': expected one of x86_64,"),
     ],
 )

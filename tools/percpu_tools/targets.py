@@ -214,6 +214,16 @@ def parse_features(words: str | Iterable[str], arch: str) -> Features:
             f"feature large-template on {arch}: the template's size has no limit there",
             fix="leave large-template out",
         )
+    if "restartable" in names and arch == "x86_64":
+        raise PercpuError(
+            "feature restartable on x86_64: every update is one instruction there, and there is nothing to restart",
+            fix="leave restartable out",
+        )
+    if {"restartable", "sp-naive"} <= names:
+        raise PercpuError(
+            "features restartable and sp-naive: updates of the one CPU are the compiler's atomics, and nothing restarts",
+            fix="leave one of the two out",
+        )
     default = machine.base_registers[0]
     if "arm-el2" in names:
         if arch != "aarch64":
@@ -222,7 +232,7 @@ def parse_features(words: str | Iterable[str], arch: str) -> Features:
                 fix="leave arm-el2 out",
             )
         default = "TPIDR_EL2"
-        if registers - {default}:
+        if registers:
             raise PercpuError(
                 f"features arm-el2 and {BASE_REGISTER}={min(registers)}: arm-el2 means {BASE_REGISTER}=TPIDR_EL2",
                 fix="leave one of the two out",

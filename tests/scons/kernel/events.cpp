@@ -12,8 +12,8 @@ size_t count(size_t events) {
 }
 
 extern "C" {
-void percpu_preempt_disable() {}
-void percpu_preempt_enable() {}
+void percpu_preempt_disable() noexcept {}
+void percpu_preempt_enable() noexcept {}
 
 void* memcpy(void* to, const void* from, size_t size) {
     for (size_t i = 0; i < size; i++)
