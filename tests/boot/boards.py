@@ -128,7 +128,7 @@ _AARCH64 = Board(
     qemu=("qemu-system-aarch64", "-machine", "virt,gic-version=3", "-cpu", "cortex-a72", *_ARM_QEMU),
     qemu_package="qemu-system-arm",
     pass_status=33,  # see virt.cpp
-    sources=("arm_virt/virt.cpp", "aarch64/entry.S", "aarch64/board.cpp"),
+    sources=("arm_virt/virt.cpp", "aarch64/entry.S", "aarch64/board.cpp", "aarch64/switch.S"),
     user_base="arm_virt/user_base.hpp",
     script="arm_virt.ld.j2",
 )
@@ -164,7 +164,7 @@ BOARDS = {
             # armv7ve: with division, which -nostdlib leaves to the CPU.
             machine_flags=("-march=armv7ve", "-mfloat-abi=soft", "-marm"),
             qemu=("qemu-system-arm", "-machine", "virt", "-cpu", "cortex-a15", *_ARM_QEMU),
-            sources=("arm_virt/virt.cpp", "arm/entry.S", "arm/board.cpp"),
+            sources=("arm_virt/virt.cpp", "arm/entry.S", "arm/board.cpp", "arm/switch.S"),
             max_cpus=8,  # a GICv2 has no more
         ),
         _RISCV64,

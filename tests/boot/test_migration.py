@@ -12,8 +12,22 @@ import pytest
 from boot.boards import BOARDS, Board
 from boot.qemu import boot
 
-# Boards with a switch.hpp.
-NAMES = ("riscv64", "riscv64-s-mode", "riscv32")
+RISCV = ("riscv64", "riscv64-s-mode", "riscv32")
+# Boards with the functions of switch.hpp, and a change by which trap code restores the base register.
+RESTORING = {
+    **dict.fromkeys(RISCV, ("riscv/entry.S", "t4, t5, t6", "t4, t5, gp")),
+    "aarch64": (
+        "aarch64/entry.S",
+        "bl handle_interrupt",
+        "mrs x1, tpidr_el1; str x1, [sp, #-16]!; bl handle_interrupt; ldr x1, [sp], #16; msr tpidr_el1, x1",
+    ),
+    "arm": (
+        "arm/entry.S",
+        "bl handle_interrupt",
+        "mrc p15, 0, r1, c13, c0, 3; push {r1, r2}; bl handle_interrupt; pop {r1, r2}; mcr p15, 0, r1, c13, c0, 3",
+    ),
+}
+NAMES = tuple(RESTORING)
 
 
 def one_instruction_at_a_time(board: Board) -> Board:
@@ -40,12 +54,12 @@ def test_a_moved_thread_loses_no_update(name: str, build_by_hand: Callable[..., 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trap_code_that_restores_the_base_register_fails(name: str, build_by_hand: Callable[..., Path]) -> None:
-    kernel = build_by_hand(main="migrate.cpp", board_name=name, changes=[("riscv/entry.S", "t4, t5, t6", "t4, t5, gp")])
+    kernel = build_by_hand(main="migrate.cpp", board_name=name, changes=[RESTORING[name]])
     result = boot(BOARDS[name], kernel, 2, timeout=10)
     assert "finds the copies of the CPU where it runs" in (result.problem or ""), result.output
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RISCV)
 def test_threads_that_keep_the_base_register_fail(name: str, build_by_hand: Callable[..., Path]) -> None:
     kernel = build_by_hand(main="migrate.cpp", board_name=name, changes=[("riscv/switch.S", "s10, s11", "s10, gp")])
     result = boot(BOARDS[name], kernel, 2, timeout=10)
@@ -55,7 +69,8 @@ def test_threads_that_keep_the_base_register_fail(name: str, build_by_hand: Call
 @pytest.mark.parametrize("name", NAMES)
 def test_a_trap_path_that_restarts_nothing_loses_updates(name: str, build_by_hand: Callable[..., Path]) -> None:
     restart = "    frame.pc = percpu::restart_pc(frame.pc);\n"
-    changes = [("riscv/board.cpp", restart, "")]
+    board_source = next(source for source in BOARDS[name].machine_sources if source.endswith("/board.cpp"))
+    changes = [(board_source, restart, "")]
     kernel = build_by_hand(main="migrate.cpp", board_name=name, features=("restartable",), changes=changes)
     result = boot(one_instruction_at_a_time(BOARDS[name]), kernel, 2)
     assert "no update is lost" in (result.problem or ""), result.output

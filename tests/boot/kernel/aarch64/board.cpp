@@ -69,11 +69,10 @@ extern "C" {
 
 void handle_interrupt(InterruptFrame& frame) {
     const uint64_t interrupt = READ("icc_iar1_el1");
-    if (interrupt == virt::timer_interrupt) {
-        set_timer();
-        on_tick();
-    }
+    if (interrupt == virt::timer_interrupt) set_timer();
     WRITE("icc_eoir1_el1", interrupt);
+    if (interrupt == virt::timer_interrupt) on_tick();
+    // Last, for on_tick may have been away on another stack, and returned on another CPU.
     frame.pc = percpu::restart_pc(frame.pc);
 }
 

@@ -60,11 +60,11 @@ extern "C" {
 
 void handle_interrupt(InterruptFrame& frame) {
     const uint32_t interrupt = reg(interface_acknowledge);
-    if ((interrupt & number_mask) == virt::timer_interrupt) {
-        set_timer();
-        on_tick();
-    }
+    const bool is_timer = (interrupt & number_mask) == virt::timer_interrupt;
+    if (is_timer) set_timer();
     reg(interface_end) = interrupt;
+    if (is_timer) on_tick();
+    // Last, for on_tick may have been away on another stack, and returned on another CPU.
     frame.pc = percpu::restart_pc(frame.pc);
 }
 
