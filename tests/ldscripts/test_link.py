@@ -253,3 +253,19 @@ def test_a_linux_program_needs_no_script_of_its_own(tmp_path, linker, kind):
     assert "warning" not in done.stderr
     assert check(program, cpu_num=4).findings == ()
     assert toolchain.run([str(program)], check=False).returncode == 42
+
+
+@pytest.mark.parametrize("linker", ["riscv64-linux-gnu-ld", "ld.lld-19"])
+def test_a_program_may_begin_a_segment_at_the_template(tmp_path, linker):
+    """Behind the restart table, which is read-only, lld without a script of the user's does."""
+    table = '__asm__(".pushsection percpu_restart,\\"ao\\",@progbits,_start\\n.long _start - ., 1\\n.popsection");\n'
+    (tmp_path / "kernel.c").write_text(toolchain.KERNEL + toolchain.variable("rest", 0x11) + table)
+    flags = ["-O1", "-ffreestanding", "-fno-pic", "-mno-relax", "-msmall-data-limit=0"]
+    kernel = tmp_path / "kernel.o"
+    toolchain.run(["riscv64-linux-gnu-gcc", "-c", *flags, str(tmp_path / "kernel.c"), "-o", str(kernel)])
+    name = "lld" if "lld" in linker else "ld"
+    fragment = render_fragment(4, "riscv64", "non-zero-vma,restartable", name)
+    report = check(toolchain.link(tmp_path, [kernel], [fragment], linker=linker))
+    assert report.findings == ()
+    assert report.layout.start == report.layout.load_start
+    assert report.layout.value("_percpu_restart_end") <= report.layout.start
