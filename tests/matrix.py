@@ -75,6 +75,13 @@ _MODES = {
     ("aarch64", "el2"): ("arm-el2", "base-register=TPIDR_EL2"),
 }
 
+# What is tried as a Linux program, which is always linked at an ordinary address.
+_LINUX = {
+    "x86_64": ("checked", "all-near", "base-register=fs"),
+    "riscv64": ("restartable", "checked", "base-register=tp"),
+    "loongarch64": ("restartable", "checked", "base-register=tp"),
+}
+
 # Flags that make other code of the same features: x86_64 has instructions for its base register, ARM has T32.
 _CXXFLAGS = {"x86_64": ("-mfsgsbase",), "arm": ("-mthumb",)}
 
@@ -114,6 +121,10 @@ _DEFAULT = frozenset(
         Variant("loongarch64", "clang", "lld", features=("preempt", "restartable")),
         Variant("loongarch64", "clang", "lld", init="dynamic", features=("base-register=tp", "non-zero-vma")),
         Variant("loongarch64", "clang", "lld", features=("base-register=user",)),
+        Variant("x86_64", "gcc", "ld", features=("non-zero-vma",), mode="linux"),
+        Variant("x86_64", "clang", "lld", features=("checked", "non-zero-vma"), mode="linux"),
+        Variant("riscv64", "gcc", "ld", features=("non-zero-vma", "restartable"), mode="linux"),
+        Variant("loongarch64", "clang", "lld", features=("non-zero-vma", "restartable"), mode="linux"),
     }
 )
 
@@ -145,6 +156,8 @@ def _rows() -> list[Variant]:
         rows.append(Variant(arch, compiler, linker, mode=mode))
         rows.append(Variant(arch, compiler, linker, mode=mode, opt="-O0", init="dynamic", features=("preempt",)))
         rows.extend(replace(row, mode=mode) for row in _more_rows(arch, compiler, linker, features))
+    for arch, compiler, linker in _tools(_LINUX):
+        rows.extend(replace(row, mode="linux") for row in _linux_rows(arch, compiler, linker))
     return rows
 
 
@@ -158,6 +171,17 @@ def _more_rows(arch: str, compiler: str, linker: str, features: Iterable[str]) -
             yield Variant(arch, compiler, linker, opt="-O0", features=(feature,))
             if (compiler, linker) in _LTO:
                 yield Variant(arch, compiler, linker, opt="-O2 -flto", features=(feature,))
+
+
+def _linux_rows(arch: str, compiler: str, linker: str) -> Iterator[Variant]:
+    in_image = ("non-zero-vma",)
+    yield Variant(arch, compiler, linker, features=in_image)
+    yield Variant(arch, compiler, linker, opt="-O0", init="dynamic", features=(*in_image, "preempt"))
+    if (compiler, linker) in _LTO:
+        yield Variant(arch, compiler, linker, opt="-O2 -flto", features=in_image)
+    yield Variant(arch, compiler, linker, features=("sp-naive",))
+    for feature in _LINUX[arch]:
+        yield Variant(arch, compiler, linker, features=tuple(sorted((feature, *in_image))))
 
 
 def _mark(row: Variant) -> Variant:

@@ -34,7 +34,10 @@ def _debian() -> int:
 
 @dataclass(frozen=True)
 class Board:
-    """A machine of QEMU, and how kernels for it are compiled."""
+    """A machine of QEMU, and how kernels for it are compiled.
+
+    In the mode `linux` it is a process of Linux, under QEMU's user-mode emulation where `qemu` names one.
+    """
 
     arch: str
     triplet: str  # of GCC and its Debian package
@@ -64,9 +67,9 @@ class Board:
         return self.sources or (f"{self.arch}/entry.S", f"{self.arch}/board.cpp")
 
     @property
-    def script_template(self) -> str:
-        """The template of the linker script, in ldscripts/."""
-        return self.script or f"{self.arch}.ld.j2"
+    def script_template(self) -> str | None:
+        """The template of the linker script, in ldscripts/; None for the linker's own."""
+        return None if self.mode == "linux" else self.script or f"{self.arch}.ld.j2"
 
     def defines(self, features: Iterable[str]) -> list[str]:
         """What kernels with these features define, besides what the features themselves do."""
@@ -78,7 +81,7 @@ class Board:
     def packages(self) -> list[str]:
         """The Debian packages with which GCC and GNU ld, or else Clang and lld, build for the board and QEMU boots it."""
         tools = [gcc_package(self.triplet)] if self.has_gcc else ["clang-19", "lld-19"]
-        return [*tools, self.qemu_package]
+        return [*tools, self.qemu_package] if self.qemu_package else tools
 
     def compiler(self, name: str) -> list[str]:
         """The command of the C++ compiler `name`, which compiles, assembles and links."""
@@ -97,6 +100,8 @@ class Board:
 
     def qemu_command(self, kernel: str, cpus: int) -> list[str]:
         """The command that boots `kernel`, with the serial console on its standard output."""
+        if self.mode == "linux":
+            return [*self.qemu, kernel, str(cpus)]
         common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot")
         return [*self.qemu, *common, "-m", self.memory, "-smp", str(cpus), "-kernel", kernel]
 
@@ -132,6 +137,25 @@ _AARCH64 = Board(
     user_base="arm_virt/user_base.hpp",
     script="arm_virt.ld.j2",
 )
+
+_LOONGARCH64 = Board(
+    arch="loongarch64",
+    triplet="loongarch64-linux-gnu",
+    has_gcc=False,
+    clang_target="loongarch64-linux-gnusf",
+    # Soft float by the target: the board neither turns on nor saves the units for floats and vectors.
+    machine_flags=("-mno-lsx",),
+    qemu=(
+        *("qemu-system-loongarch64", "-machine", "virt"),
+        *("-device", "pvpanic-pci,addr=1f", "-action", "panic=exit-failure"),
+    ),
+    qemu_package="qemu-system-misc",
+    pass_status=0,
+    memory="1G",  # the least that this machine takes
+    max_cpus=4,  # the most that QEMU 7.2 gives it
+)
+
+_LINUX_FLAGS = ("-DPERCPU_LINUX_USER=1",)
 
 BOARDS = {
     board.name: board
@@ -185,21 +209,34 @@ BOARDS = {
             lld_machine_flags=None,
             qemu=("qemu-system-riscv32", "-machine", "virt", "-bios", "none"),
         ),
+        _LOONGARCH64,
         Board(
-            arch="loongarch64",
-            triplet="loongarch64-linux-gnu",
-            has_gcc=False,
-            clang_target="loongarch64-linux-gnusf",
-            # Soft float by the target: the board neither turns on nor saves the units for floats and vectors.
-            machine_flags=("-mno-lsx",),
-            qemu=(
-                *("qemu-system-loongarch64", "-machine", "virt"),
-                *("-device", "pvpanic-pci,addr=1f", "-action", "panic=exit-failure"),
-            ),
-            qemu_package="qemu-system-misc",
+            arch="x86_64",
+            mode="linux",
+            triplet="x86_64-linux-gnu",
+            machine_flags=_LINUX_FLAGS,
+            qemu=(),
+            qemu_package="",
             pass_status=0,
-            memory="1G",  # the least that this machine takes
-            max_cpus=4,  # the most that QEMU 7.2 gives it
+            sources=("linux/board.cpp", "linux/x86_64.S"),
+        ),
+        replace(
+            _RISCV64,
+            mode="linux",
+            # gp has no second use: no relaxation to the __global_pointer$ of the linker's own script, no small data.
+            machine_flags=("-mno-relax", "-msmall-data-limit=0", *_RISCV_FLAGS, *_LINUX_FLAGS),
+            qemu=("qemu-riscv64",),
+            qemu_package="qemu-user",
+            sources=("linux/board.cpp", "linux/riscv64.S"),
+        ),
+        replace(
+            _LOONGARCH64,
+            mode="linux",
+            machine_flags=(*_LOONGARCH64.machine_flags, *_LINUX_FLAGS),
+            qemu=("qemu-loongarch64",),
+            qemu_package="qemu-user",
+            sources=("linux/board.cpp", "linux/loongarch64.S"),
+            max_cpus=64,
         ),
     )
 }
