@@ -232,7 +232,7 @@ def parse_features(words: str | Iterable[str], arch: str) -> Features:
                 fix="leave arm-el2 out",
             )
         default = "TPIDR_EL2"
-        if registers:
+        if registers - {default}:
             raise PercpuError(
                 f"features arm-el2 and {BASE_REGISTER}={min(registers)}: arm-el2 means {BASE_REGISTER}=TPIDR_EL2",
                 fix="leave one of the two out",
