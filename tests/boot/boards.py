@@ -151,6 +151,8 @@ _LOONGARCH64 = Board(
     ),
     qemu_package="qemu-system-misc",
     pass_status=0,
+    sources=("loongarch64/entry.S", "loongarch64/board.cpp", "loongarch64/switch.S"),
+    user_base="loongarch64/user_base.hpp",
     memory="1G",  # the least that this machine takes
     max_cpus=4,  # the most that QEMU 7.2 gives it
 )

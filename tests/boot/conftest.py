@@ -13,7 +13,7 @@ from pathlib import Path
 import percpu_tools
 import pytest
 from boot.boards import BOARDS
-from matrix import Variant, select
+from matrix import Variant, select, toolchains
 
 TOP = Path(__file__).resolve().parents[2]
 KERNEL = TOP / "tests" / "boot" / "kernel"
@@ -98,12 +98,13 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
         script, fragment, elf = tmp_path / "kernel.ld", tmp_path / "percpu.ld", tmp_path / "kernel.elf"
         template = TOP / "ldscripts" / board.script_template
         variables = dict(board.script_variables)
-        text = percpu_tools.render_template(template, cpu_num, board.arch, features, variables=variables)
+        compiler, linker = toolchains(board.arch)[0]
+        text = percpu_tools.render_template(template, cpu_num, board.arch, features, linker, variables=variables)
         script.write_text(change_script(text))
-        fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, board.arch, features)))
+        fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, board.arch, features, linker)))
         command = [
-            *board.compiler("gcc"),
-            *(*board.compile_flags(), "-O2", *board.link_flags("ld")),
+            *board.compiler(compiler),
+            *(*board.compile_flags(), "-O2", *board.link_flags(linker)),
             *(f"-DPERCPU_{feature.upper().replace('-', '_')}" for feature in features),
             f"-I{percpu_tools.includes()}",
             *(f"-Wl,-T,{path}" for path in (fragment, script)),

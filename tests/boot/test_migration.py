@@ -26,8 +26,18 @@ RESTORING = {
         "bl handle_interrupt",
         "mrc p15, 0, r1, c13, c0, 3; push {r1, r2}; bl handle_interrupt; pop {r1, r2}; mcr p15, 0, r1, c13, c0, 3",
     ),
+    "loongarch64": (
+        "loongarch64/entry.S",
+        "bl trap",
+        "addi.d $sp, $sp, -16; st.d $r21, $sp, 0; bl trap; ld.d $r21, $sp, 0; addi.d $sp, $sp, 16",
+    ),
 }
 NAMES = tuple(RESTORING)
+# ... and one by which threads keep it.
+KEEPING = {
+    **dict.fromkeys(RISCV, ("riscv/switch.S", "s10, s11", "s10, gp")),
+    "loongarch64": ("loongarch64/switch.S", "$s8", "$r21"),
+}
 
 
 def one_instruction_at_a_time(board: Board) -> Board:
@@ -59,9 +69,9 @@ def test_trap_code_that_restores_the_base_register_fails(name: str, build_by_han
     assert "finds the copies of the CPU where it runs" in (result.problem or ""), result.output
 
 
-@pytest.mark.parametrize("name", RISCV)
+@pytest.mark.parametrize("name", KEEPING)
 def test_threads_that_keep_the_base_register_fail(name: str, build_by_hand: Callable[..., Path]) -> None:
-    kernel = build_by_hand(main="migrate.cpp", board_name=name, changes=[("riscv/switch.S", "s10, s11", "s10, gp")])
+    kernel = build_by_hand(main="migrate.cpp", board_name=name, changes=[KEEPING[name]])
     result = boot(BOARDS[name], kernel, 2, timeout=10)
     assert not result.ok, result.output
 

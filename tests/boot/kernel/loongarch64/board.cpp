@@ -7,6 +7,13 @@
 #include "../console.hpp"
 #include "../fw_cfg.hpp"
 
+// What entry.S saves of an interrupted thread. The base register is not in it.
+struct TrapFrame {
+    uintptr_t ra, a0, a1, a2, a3, a4, a5, a6, a7, t1, t2, t3, t4, t5, t6, t7, t8, t0;
+    uintptr_t mode;
+    uintptr_t pc;
+};
+
 namespace {
 
 constexpr size_t max_cpus = 64;
@@ -119,13 +126,13 @@ alignas(16) char stacks[max_cpus][stack_size];
     for (;;) asm volatile("idle 0");
 }
 
-// From entry.S, with the interrupted address; returns the one at which to go on.
-uintptr_t trap(uintptr_t pc) {
+void trap(TrapFrame& frame) {
     if ((read<Csr::refill_return>() & is_refill) != 0) die_outside_windows();
-    if ((read<Csr::status>() & timer_interrupt) == 0) die(pc);
+    if ((read<Csr::status>() & timer_interrupt) == 0) die(frame.pc);
     write<Csr::timer_clear>(1);
     on_tick();
-    return percpu::restart_pc(pc);
+    // Last, for on_tick may have been away on another stack, and returned on another CPU.
+    frame.pc = percpu::restart_pc(frame.pc);
 }
 
 }  // extern "C"

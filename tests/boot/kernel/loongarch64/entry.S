@@ -83,7 +83,7 @@ start_cpu:
 // of them is the base register, which is the CPU's and not the interrupted thread's.
 #define FRAME_SIZE 160
 
-        .macro for_frame instruction
+        .macro for_frame instruction                // as TrapFrame in board.cpp
         \instruction $ra, $sp, 0
         \instruction $a0, $sp, 8
         \instruction $a1, $sp, 16
@@ -110,9 +110,12 @@ trap_entry:
         st.d $t0, $sp, 136
         csrrd $t0, CSR_PRMD
         st.d $t0, $sp, 144
-        csrrd $a0, CSR_ERA
+        csrrd $t0, CSR_ERA
+        st.d $t0, $sp, 152
+        move $a0, $sp
         bl trap
-        csrwr $a0, CSR_ERA                          // where to go on
+        ld.d $t0, $sp, 152
+        csrwr $t0, CSR_ERA
         ld.d $t0, $sp, 144
         csrwr $t0, CSR_PRMD
         ld.d $t0, $sp, 136
