@@ -1,0 +1,48 @@
+"""`percpu::init` in Linux user space against memcpy of the same bytes, area by area."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.results import Goal, Spread, Table
+from bench.run import BUILD, HERE, output
+from cxx.build import link_program
+
+CPUS = (1, 8, 64, 512, 8192)
+AREAS = (64, 256, 1024, 4096, 16384, 65536)
+MOST = 512 << 20
+# What one round should copy at least, so that the clock is fine enough for it.
+LEAST = 1 << 20
+
+
+def measure(quick: bool, progress: Callable[[str], None]) -> Table:
+    columns = ("area, bytes", "CPUs", "init, ns", "memcpy, ns", "times memcpy", "more per area, ns")
+    table = Table("init", "init against memcpy of the same bytes", columns)
+    most = MOST // 32 if quick else MOST
+    missed = []
+    for area in AREAS[:: 3 if quick else 1]:
+        program = _program(area)
+        for cpus in CPUS:
+            if area * cpus > most:
+                continue
+            progress(f"{cpus} areas of {area} bytes")
+            rounds = 5 if quick else 31 if area * cpus <= MOST // 32 else 9
+            repeats = max(1, min(20_000, LEAST // (area * cpus)))
+            pairs = [tuple(map(float, line.split("\t"))) for line in output((program, cpus, rounds, repeats)).splitlines()]
+            ours, theirs = zip(*pairs)
+            ratio = Spread.of_ratios(ours, theirs)
+            more = Spread.of((own - other) / cpus for own, other in pairs)
+            table.rows.append((area, cpus, Spread.of(ours), Spread.of(theirs), ratio, more))
+            if ratio.median > 1.2:
+                missed.append(f"{cpus} x {area} B: {ratio.median:.2f} ({more.median * cpus:.0f} ns)")
+    found = "missed by " + "; ".join(missed) if missed else "by all"
+    table.goals = [Goal("init within 1.2 times memcpy", found, not missed)]
+    table.notes = ["init also takes a lock, stores its own address in each area and publishes the areas: some nanoseconds once, whatever the areas are."]
+    return table
+
+
+def _program(area: int) -> Path:
+    folder = BUILD / f"initialize-{area}"
+    folder.mkdir(exist_ok=True)
+    return link_program(folder, HERE / "initialize.cpp", "-O2", f"-DAREA_BYTES={area}", cpu_num=1)
