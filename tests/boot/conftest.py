@@ -96,18 +96,21 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
             (sources / name).write_text(text.replace(old, new))
 
         script, fragment, elf = tmp_path / "kernel.ld", tmp_path / "percpu.ld", tmp_path / "kernel.elf"
-        template = TOP / "ldscripts" / board.script_template
-        variables = dict(board.script_variables)
         compiler, linker = toolchains(board.arch)[0]
-        text = percpu_tools.render_template(template, cpu_num, board.arch, features, linker, variables=variables)
-        script.write_text(change_script(text))
         fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, board.arch, features, linker)))
+        scripts = [fragment]
+        if board.script_template:
+            template = TOP / "ldscripts" / board.script_template
+            variables = dict(board.script_variables)
+            text = percpu_tools.render_template(template, cpu_num, board.arch, features, linker, variables=variables)
+            script.write_text(change_script(text))
+            scripts.append(script)
         command = [
             *board.compiler(compiler),
             *(*board.compile_flags(), "-O2", *board.link_flags(linker)),
             *(f"-DPERCPU_{feature.upper().replace('-', '_')}" for feature in features),
             f"-I{percpu_tools.includes()}",
-            *(f"-Wl,-T,{path}" for path in (fragment, script)),
+            *(f"-Wl,-T,{path}" for path in scripts),
             *("-o", elf),
             *(sources / name for name in (main, "console.cpp", "memory.cpp", "check.cpp", "panic.cpp", "preempt.cpp")),
             *(sources / name for name in board.machine_sources),
