@@ -40,10 +40,11 @@ def linked(folder: Path, compiler: Compiler, *flags: str, headers: Path | None =
     script_file.write_text(script)
     fragment.write_text(percpu_tools.render_fragment(4, compiler.arch))
     command = [*compiler.command, "-std=c++20", "-O2", "-fno-pic", *FREESTANDING, *flags]
-    object_file = folder / "accesses.o"
-    command += [f"-I{headers or percpu_tools.includes()}", "-c", str(HERE / "riscv_relaxation.cpp"), "-o", str(object_file)]
-    link = [f"riscv64-{'linux-gnu' if compiler.arch == 'riscv64' else 'unknown-elf'}-ld", "--relax", "-static"]
-    link += ["-m", f"elf{compiler.arch.removeprefix('riscv')}lriscv", "-e", "read_ordinary", "--defsym=memset=0x80000000"]
+    source, object_file = HERE / "riscv_relaxation.cpp", folder / "accesses.o"
+    command += [f"-I{headers or percpu_tools.includes()}", "-c", str(source), "-o", str(object_file)]
+    bits = compiler.arch.removeprefix("riscv")
+    link = [f"riscv64-{'linux-gnu' if bits == '64' else 'unknown-elf'}-ld", "-m", f"elf{bits}lriscv", "--relax"]
+    link += ["-static", "-e", "read_ordinary", "--defsym=memset=0x80000000"]
     link += ["-T", str(fragment), "-T", str(script_file), "-o", str(kernel), str(object_file)]
     for step in (command, link):
         done = subprocess.run(step, capture_output=True, text=True, timeout=120)

@@ -10,10 +10,10 @@ constexpr uintptr_t sbi_hart_start = 0;
 constexpr uintptr_t sbi_time = 0x54494d45;
 constexpr uintptr_t sbi_set_timer = 0;
 
-void sbi(uintptr_t extension, uintptr_t function, uintptr_t argument_0, uintptr_t argument_1 = 0, uintptr_t argument_2 = 0) {
-    register uintptr_t a0 asm("a0") = argument_0;
-    register uintptr_t a1 asm("a1") = argument_1;
-    register uintptr_t a2 asm("a2") = argument_2;
+void sbi(uintptr_t extension, uintptr_t function, uintptr_t first, uintptr_t second = 0, uintptr_t third = 0) {
+    register uintptr_t a0 asm("a0") = first;
+    register uintptr_t a1 asm("a1") = second;
+    register uintptr_t a2 asm("a2") = third;
     register uintptr_t a6 asm("a6") = function;
     register uintptr_t a7 asm("a7") = extension;
     asm volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a2), "r"(a6), "r"(a7) : "memory");
