@@ -34,8 +34,8 @@ PARTS: dict[str, Callable[[bool, Callable[[str], None]], Table]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure, all of them if none is named: {' '.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="few rounds, one compiler, and no building with cargo; only to see that it works")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure, or all: {' '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="few rounds and no cargo, only to see that it works")
     parser.add_argument("--json", action="store_true", help="print the tables as JSON")
     arguments = parser.parse_args()
     for part in arguments.parts:

@@ -55,13 +55,15 @@ def measure(quick: bool, progress: Callable[[str], None]) -> Table:
             table.rows.append((arch, access, near, far, theirs[access], *of_linux))
             if near > min(theirs[access], *of_linux):
                 more.append(f"{access} on {arch}")
-    table.goals = [Goal("a near access takes no more instructions than anybody's", "more: " + ", ".join(more) if more else "nowhere more", not more)]
+    found = "more: " + ", ".join(more) if more else "nowhere more"
+    table.goals = [Goal("a near access takes no more instructions than anybody's", found, not more)]
     table.notes = [
-        "add: ours is safe against preemption and interrupts; the crate's with_current is so only with preempt, whose two calls are not counted.",
+        "add: ours is safe against preemption and interrupts. The crate's is with_current without preempt, safe against neither.",
         "Linux 6.12, steps as in linux.cpp, without and with CONFIG_PREEMPTION; its call of the scheduler is not counted.",
     ]
     for why, architectures in recorded.items():
-        table.notes.append(f"The crate as recorded (rustc 1.95.0; LoongArch64 from its source), not measured now ({why}): " + ", ".join(architectures))
+        source = "The crate as recorded (rustc 1.95.0; LoongArch64 from its source), not measured now"
+        table.notes.append(f"{source} ({why}): {', '.join(architectures)}")
     return table
 
 
