@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -44,6 +45,9 @@ def test_nothing_found(good):
         "  offset  size  aligned  section  variable",
         "     0x0     4        4  .percpu  y",
         "     0x4     4        4  .percpu  x",
+        "",
+        "not judged: T30 pointer-into-template: no relocations are kept, and in a template at 0 a pointer looks like any"
+        " small number; link with --emit-relocs",
         "",
         "nothing found",
     ]
@@ -88,6 +92,8 @@ def test_json_of_one_file(bad):
     assert done.returncode == 1
     report = json.loads(done.stdout)
     findings = report.pop("findings")
+    not_judged = report.pop("not_judged")
+    assert [(item["rule"], item["slug"]) for item in not_judged] == []
     assert report == {
         "file": str(bad),
         "arch": "x86_64",
@@ -136,9 +142,8 @@ def test_a_stripped_file_is_not_taken_for_innocent(good):
     toolchain.run(["strip", str(good)])
     done = run("--cpu-num", "8", good)
     assert done.returncode == 0
-    for rule in ("T10", "T11", "T23", "T25", "T28"):
-        assert f"note {rule} " in done.stdout
-    assert "not judged: the file has no symbol table" in done.stdout
+    for rule in ("T10", "T11", "T14", "T15", "T23", "T25", "T26", "T27", "T28", "T30"):
+        assert re.search(f"^not judged: {rule} [a-z-]+: the file has no symbol table", done.stdout, re.MULTILINE)
 
 
 class TestCannotBeJudged:
@@ -263,7 +268,10 @@ def test_version_and_help():
 
 def test_rules_are_listed_and_explained():
     listed = run("--list-rules").stdout.splitlines()
-    assert [line.split()[0] for line in listed] == ["T05", "T10", "T11", "T23", "T25", "T28"]
+    assert [line.split()[0] for line in listed] == [
+        *("T05", "T06", "T07", "T09", "T10", "T11", "T13", "T14", "T15"),
+        *("T22", "T23", "T24", "T25", "T26", "T27", "T28", "T30"),
+    ]
     for line in listed:
         shown = run("--explain", line.split()[0]).stdout
         assert shown.startswith(" ".join(line.split()[:2]))

@@ -121,7 +121,7 @@ class TestT11StrideDisagreement:
         report = judge(tmp_path, text, VARIABLES + toolchain.note(cache_line=4096), cpu_num=4)
         assert "less than the areas of 4 CPUs need" in only(report, "T11").message
         # How many CPUs it was linked for, 256 bytes with strides of 4096 do not say.
-        assert [(finding.rule, finding.level) for finding in report.findings] == [("T11", "error"), ("T28", "note")]
+        assert "T28" in {item.rule for item in report.not_judged}
 
     def test_cache_line_of_script_and_runtime(self, tmp_path):
         finding = only(judge(tmp_path, source=VARIABLES + toolchain.note(arch="x86_64", cache_line=128)), "T11")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from percpu_tools import targets
 from percpu_tools.errors import PercpuError
-from percpu_tools.findings import Finding
+from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout, read_layout
 from percpu_tools.rules import all_rules, find_rule
@@ -21,6 +21,8 @@ class Report:
     file: str
     layout: Layout
     findings: tuple[Finding, ...]
+    # What no rule could look at, for want of evidence in the file.
+    not_judged: tuple[NotJudged, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -48,10 +50,15 @@ def check(
                 fix="check the linked kernel; objects have no layout yet",
             )
         layout = read_layout(image, asked)
-        findings = [
+        said = [
             finding
             for rule in all_rules()
             if rule.id not in disabled
             for finding in rule.findings(layout, image)
         ]
-    return Report(file=image.path, layout=layout, findings=tuple(findings))
+    return Report(
+        file=image.path,
+        layout=layout,
+        findings=tuple(item for item in said if isinstance(item, Finding)),
+        not_judged=tuple(item for item in said if isinstance(item, NotJudged)),
+    )

@@ -11,7 +11,7 @@ LEVELS = ("error", "warning", "note")
 class Finding:
     """One thing that is wrong: where, what was found, what was expected, and the mends, most likely first.
 
-    A `note` is advice, or says what could not be judged; only `error` and `warning` make a check fail.
+    A `note` is advice; only `error` and `warning` make a check fail.
     `rule` and `slug` are filled in for the rule that yields the finding.
     """
 
@@ -22,5 +22,14 @@ class Finding:
     found: str | None = None
     expected: str | None = None
     fix: tuple[str, ...] = ()
+    rule: str = ""
+    slug: str = ""
+
+
+@dataclass(frozen=True)
+class NotJudged:
+    """What a rule could not judge, for want of evidence: it is not taken for innocence."""
+
+    reason: str
     rule: str = ""
     slug: str = ""

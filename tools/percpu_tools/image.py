@@ -25,6 +25,7 @@ from percpu_tools.note import Note, parse_note
 
 SHF_WRITE = 0x1
 SHF_ALLOC = 0x2
+SHF_EXECINSTR = 0x4
 SHF_TLS = 0x400
 
 # Special section indices (gABI, "Special Section Indexes").
@@ -43,6 +44,12 @@ _PROGRAM_HEADER_SIZE = {32: 32, 64: 56}
 _SYMBOL_FORMAT = {32: "IIIBBH", 64: "IBBHQQ"}
 
 _SYMBOL_TYPES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS"}
+_SYMBOL_BINDINGS = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
+
+_LOCALS_LOOKED_AT = 1000
+
+# Elf32_Rel(a), Elf64_Rel(a): r_offset, r_info and, in Rela, r_addend.
+_RELOCATION_FORMAT = {(32, "SHT_REL"): "II", (32, "SHT_RELA"): "IIi", (64, "SHT_REL"): "QQ", (64, "SHT_RELA"): "QQq"}
 
 
 class Section(NamedTuple):
@@ -56,6 +63,7 @@ class Section(NamedTuple):
     alignment: int
     link: int
     entry_size: int
+    info: int = 0
 
     @property
     def end(self) -> int:
@@ -64,6 +72,10 @@ class Section(NamedTuple):
     @property
     def is_allocated(self) -> bool:
         return bool(self.flags & SHF_ALLOC)
+
+    @property
+    def is_executable(self) -> bool:
+        return self.is_allocated and bool(self.flags & SHF_EXECINSTR)
 
     @property
     def has_bytes(self) -> bool:
@@ -87,6 +99,19 @@ class Symbol(NamedTuple):
     size: int
     type: str
     section: int
+    binding: str = "GLOBAL"
+
+
+class Relocation(NamedTuple):
+    """An entry of a relocation table, with the value of its symbol looked up.
+
+    `addend` is `None` where the place itself holds it (SHT_REL), and `symbol` where the entry names none.
+    """
+
+    offset: int
+    type: int
+    symbol: Symbol | None
+    addend: int | None
 
 
 class Image:
@@ -104,6 +129,7 @@ class Image:
             self.little_endian: bool = self._elf.little_endian
             self.machine = str(header["e_machine"])
             self.type = str(header["e_type"])
+            self.entry = int(header["e_entry"])
             self._check_table("e_shoff", header["e_shoff"], self._elf.num_sections(), header["e_shentsize"], _SECTION_HEADER_SIZE)
             self._check_table("e_phoff", header["e_phoff"], self._elf.num_segments(), header["e_phentsize"], _PROGRAM_HEADER_SIZE)
         with self._reading("the section headers"):
@@ -125,6 +151,19 @@ class Image:
     @property
     def has_symbols(self) -> bool:
         return self._symbol_table is not None and self._symbol_table.size > 0
+
+    @property
+    def has_local_symbols(self) -> bool:
+        """Whether the symbol table has local symbols beside those of the sections; `ld -x` drops them."""
+        table = self._symbol_table
+        if table is None:
+            return False
+        # sh_info is the index of the first symbol that is not local (gABI, "sh_link and sh_info Interpretation").
+        # Compilers name the source first, so one of the first few answers.
+        with self._reading("the symbol table"):
+            count = table.size // struct.calcsize(self._order + _SYMBOL_FORMAT[self.elf_class])
+            locals_ = range(1, min(table.info, count, _LOCALS_LOOKED_AT))
+            return any(self._symbol_at(table, index).type != "SECTION" for index in locals_)
 
     def section(self, name: str) -> Section | None:
         """The first section of that name."""
@@ -160,6 +199,37 @@ class Image:
                 if note["n_name"] == "percpu" and len(note["n_descdata"]) == note["n_descsz"]:
                     return parse_note(note["n_descdata"])
         return None
+
+    def data(self, section: Section, address: int, size: int) -> bytes:
+        """The bytes that the file holds for those addresses of a section."""
+        into = address - section.address
+        return bytes(self._contents(section)[max(into, 0) : max(into + size, 0)])
+
+    def words(self, section: Section) -> list[tuple[int, int]]:
+        """Every aligned pointer-sized word of a section's contents, with its address."""
+        size = self.elf_class // 8
+        contents = self._contents(section)
+        first = -section.address % size
+        last = first + (max(len(contents) - first, 0) // size) * size
+        unpacked = struct.iter_unpack(self._order + ("I" if size == 4 else "Q"), contents[first:last])
+        return [(section.address + first + number * size, word) for number, (word,) in enumerate(unpacked)]
+
+    def relocations(self, section: Section) -> Iterator[Relocation]:
+        """The entries of a section of type SHT_REL or SHT_RELA."""
+        with self._reading(f"section {section.name}"):
+            layout = struct.Struct(self._order + _RELOCATION_FORMAT[self.elf_class, section.type])
+            if section.entry_size != layout.size or section.size % layout.size:
+                raise PercpuError(f"{self.path}: entries of {section.entry_size} bytes in {section.name}: expected {layout.size}")
+            table = self.section_at(section.link)
+            shift = 32 if self.elf_class == 64 else 8
+            for offset, info, *addend in layout.iter_unpack(self._contents(section)):
+                index = info >> shift
+                yield Relocation(
+                    offset=offset,
+                    type=info & ((1 << shift) - 1),
+                    symbol=self._symbol_at(table, index) if table is not None and index else None,
+                    addend=addend[0] if addend else None,
+                )
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -201,6 +271,7 @@ class Image:
                 alignment=max(header["sh_addralign"], 1),
                 link=header["sh_link"],
                 entry_size=header["sh_entsize"],
+                info=header["sh_info"],
             )
 
     def _segments(self) -> Iterator[Segment]:
@@ -214,6 +285,10 @@ class Image:
                     file_size=header["p_filesz"],
                     memory_size=header["p_memsz"],
                 )
+
+    @property
+    def _order(self) -> str:
+        return "<" if self.little_endian else ">"
 
     def _contents(self, section: Section) -> memoryview:
         if not section.has_bytes or section.offset + section.size > len(self._bytes):
@@ -250,7 +325,18 @@ class Image:
                 size=size,
                 type=_SYMBOL_TYPES.get(info & 0xF, "OTHER"),
                 section=section,
+                binding=_SYMBOL_BINDINGS.get(info >> 4, "OTHER"),
             )
+
+    def _symbol_at(self, table: Section, index: int) -> Symbol:
+        """The symbol of that index, without its name, which takes longer to find than all the rest."""
+        layout = struct.Struct(self._order + _SYMBOL_FORMAT[self.elf_class])
+        fields = layout.unpack_from(self._contents(table), index * layout.size)
+        if self.elf_class == 64:
+            _, info, _, section, value, size = fields
+        else:
+            _, value, size, info, _, section = fields
+        return Symbol("", value, size, _SYMBOL_TYPES.get(info & 0xF, "OTHER"), section, _SYMBOL_BINDINGS.get(info >> 4, "OTHER"))
 
     def _text(self, strings: bytes, offset: int) -> str:
         end = strings.find(b"\0", offset)

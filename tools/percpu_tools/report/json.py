@@ -50,4 +50,5 @@ def as_object(report: Report) -> dict[str, Any]:
             }
             for finding in report.findings
         ],
+        "not_judged": [{"rule": item.rule, "slug": item.slug, "reason": item.reason} for item in report.not_judged],
     }

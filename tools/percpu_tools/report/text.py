@@ -63,6 +63,10 @@ def _report(report: Report) -> Iterator[Line]:
     for finding in report.findings:
         yield []
         yield from _finding(report, finding)
+    if report.not_judged:
+        yield []
+    for item in report.not_judged:
+        yield [("not judged: ", "bold cyan"), (f"{item.rule} {item.slug}: ", "bold"), (printable(item.reason), "")]
     yield []
     yield _verdict(report)
 

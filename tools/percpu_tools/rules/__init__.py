@@ -10,15 +10,16 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Union
 
 from percpu_tools.errors import PercpuError
-from percpu_tools.findings import Finding
+from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout
 
-Judge = Callable[[Layout, Image], Iterable[Finding]]
+Judge = Callable[[Layout, Image], Iterable[Union[Finding, NotJudged]]]
 
-_MODULES = ("placement", "agreement")
+_MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors")
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,10 @@ class Rule:
         # `python -OO` takes docstrings away.
         return inspect.cleandoc(self.judge.__doc__ or "(no explanation: Python runs with -OO)")
 
-    def findings(self, layout: Layout, image: Image) -> Iterator[Finding]:
-        """What this rule has to say of the file; what it could not judge is a note, and not silence."""
+    def findings(self, layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
+        """What this rule has to say of the file, and what it could not judge."""
         if self.needs_symbols and not image.has_symbols:
-            yield Finding(
-                "note",
-                "not judged: the file has no symbol table",
-                fix=("check the file before it is stripped",),
-                rule=self.id,
-                slug=self.slug,
-            )
+            yield NotJudged("the file has no symbol table; check it before it is stripped", rule=self.id, slug=self.slug)
             return
         for finding in self.judge(layout, image):
             yield replace(finding, rule=self.id, slug=self.slug)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from percpu_tools.findings import Finding
+from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
@@ -188,7 +188,7 @@ def _stride_against_memory(layout: Layout) -> Iterator[Finding]:
 
 
 @rule("T28", "stale-cpu-num", "the kernel was linked for another CPU_NUM")
-def stale_cpu_num(layout: Layout, image: Image) -> Iterator[Finding]:
+def stale_cpu_num(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       CPU_NUM reaches the kernel through the linker script alone. Where the build does not know the
@@ -206,13 +206,7 @@ def stale_cpu_num(layout: Layout, image: Image) -> Iterator[Finding]:
     if layout.cpu_num_asked is None or not layout.has_areas:
         return
     if layout.cpu_num is None:
-        yield Finding(
-            "note",
-            "not judged: the file does not say for how many CPUs it was linked",
-            symbol="_percpu_cpu_num",
-            expected=f"CPU_NUM {layout.cpu_num_asked}, as --cpu-num says",
-            fix=(_RENDER,),
-        )
+        yield NotJudged("the file does not say for how many CPUs it was linked: it has no symbol _percpu_cpu_num")
     elif layout.cpu_num != layout.cpu_num_asked:
         yield Finding(
             "error",

@@ -1,0 +1,159 @@
+"""The rule about code that runs before anything else: the constructors of .init_array."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from percpu_tools.findings import Finding, NotJudged
+from percpu_tools.image import SHF_ALLOC, Image, Section, Symbol
+from percpu_tools.layout import Layout
+from percpu_tools.rules import rule
+
+_TABLES = (".init_array", ".preinit_array", ".ctors")
+
+# Without a symbol of its own, a constructor's end is not known; it is not looked at further than this.
+_LONGEST = 0x10000
+
+# x86: the segment prefixes by which an access goes through the base register.
+_SEGMENT_PREFIX = re.compile(rb"[\x64\x65][\x66\xf2\xf3\x40-\x4f]{0,3}(?:\x0f[\x38\x3a]?)?.?.?\Z", re.DOTALL)
+
+# The relocations by which code takes the plain address of a symbol, and that no accessor makes at address 0
+# (psABI of each architecture): relative to the program counter.
+_PC_RELATIVE = {
+    "aarch64": (274, 275, 276),  # ADR_PREL_LO21, ADR_PREL_PG_HI21, ADR_PREL_PG_HI21_NC
+    "arm": (3, 45, 46),  # REL32, MOVW_PREL_NC, MOVT_PREL
+    "riscv64": (23, 20),  # PCREL_HI20, GOT_HI20
+    "riscv32": (23, 20),
+    "loongarch64": (71, 103),  # PCALA_HI20, PCREL20_S2
+    "x86_64": (2, 9, 41, 42),  # PC32, GOTPCREL, GOTPCRELX, REX_GOTPCRELX
+}
+
+
+@rule("T15", "constructor-touches-template", "a constructor accesses per-CPU storage at its link-time address")
+def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
+    """
+    Mechanism
+      A C++ variable whose initial value is not a constant is initialized by a function in .init_array, which
+      writes to the address that the linker gave. For per-CPU storage that is the template's: in the
+      zero-VMA layout a low address, where the write faults or destroys something, and in the in-image
+      layout the area of CPU 0 only, so that the other CPUs keep the value that stands in the file.
+
+    Reproduce
+      int compute();
+      __attribute__((section(".percpu.x"))) int percpu_storage_x = compute();
+
+    Mend
+      1. PERCPU_DEFINE with a constant: the compiler then says where it is none (constinit).
+      2. PERCPU_DEFINE_CONSTRUCTED, whose constructor runs in each area.
+      3. Write the value on each CPU after init.
+
+    Evidence
+      Relocations of the code, where the link keeps them (--emit-relocs); on x86_64 the instructions
+      that are relative to the program counter too.
+    """
+    section = layout.section
+    if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
+        return
+    tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
+    starts = sorted({word for table in tables for _, word in image.words(table) if _home(image, word) is not None})
+    if not starts:
+        if tables and image.type == "ET_DYN":
+            yield NotJudged("the constructors' addresses are put into .init_array by the loader")
+        return
+    functions = list(_functions(image, starts))
+    kept = [table for table in image.sections if table.type in ("SHT_REL", "SHT_RELA") and not table.flags & SHF_ALLOC]
+    hits = list(_relocated_accesses(layout, image, section, functions, kept))
+    if not hits and layout.arch == "x86_64":
+        hits = list(_relative_accesses(layout, image, functions))
+    for place, function in hits[:1]:
+        yield Finding(
+            "error",
+            f"the constructor {function.name or hex(function.value)} accesses per-CPU storage at its link-time address",
+            symbol=function.name or None,
+            section=section.name,
+            found=f"access at {place:#x} to {section.name} without the base register",
+            expected="constant initial values",
+            fix=(
+                "give the variable a constant initial value: PERCPU_DEFINE makes the compiler say where it is none",
+                "define it with PERCPU_DEFINE_CONSTRUCTED: its constructor runs in each area",
+            ),
+        )
+    if hits:
+        return
+    if not kept:
+        yield NotJudged(f"{len(starts)} constructors in {tables[0].name}, and no relocations kept that tell what they access; link with --emit-relocs")
+    elif layout.layout != "zero-vma" and layout.arch != "x86_64":
+        yield NotJudged(f"{len(starts)} constructors in {tables[0].name}: in the in-image layout their accesses look like those of accessors")
+
+
+def _home(image: Image, address: int) -> Section | None:
+    # The lowest bit of an ARM function's address says Thumb.
+    return next((home for home in image.sections if home.is_executable and home.has_bytes and home.address <= address < home.end), None)
+
+
+def _functions(image: Image, starts: list[int]) -> Iterator[Symbol]:
+    """The constructors, each with where it ends; the function symbols say so."""
+    homes = {home.number for start in starts if (home := _home(image, start)) is not None}
+    symbols = [symbol for symbol in image.symbols(b"(?!)", sections=homes) if symbol.type == "FUNC" and symbol.section in homes]
+    by_address = {symbol.value & ~1 if image.target and image.target.name == "arm" else symbol.value: symbol for symbol in symbols if symbol.size}
+    addresses = sorted(by_address)
+    for start in starts:
+        at = bisect_right(addresses, start) - 1
+        if at >= 0 and (symbol := by_address[addresses[at]]) and start < addresses[at] + symbol.size:
+            yield symbol._replace(value=addresses[at])
+            continue
+        home = _home(image, start)
+        if home is not None:
+            limit = addresses[at + 1] if at + 1 < len(addresses) else home.end
+            yield Symbol("", start, min(limit, home.end, start + _LONGEST) - start, "FUNC", home.number)
+
+
+def _relocated_accesses(
+    layout: Layout, image: Image, section: Section, functions: list[Symbol], kept: list[Section]
+) -> Iterator[tuple[int, Symbol]]:
+    types = _PC_RELATIVE.get(layout.arch or "", ())
+    if layout.layout != "zero-vma" and layout.arch != "x86_64":
+        return
+    for table in kept:
+        home = image.section_at(table.info)
+        mine = [function for function in functions if home is not None and function.section == home.number]
+        if not mine or home is None:
+            continue
+        for relocation in image.relocations(table):
+            symbol = relocation.symbol
+            if relocation.type not in types or symbol is None or symbol.section != section.number:
+                continue
+            for function in mine:
+                if function.value <= relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
+                    yield relocation.offset, function
+
+
+def _through_base(image: Image, home: Section, place: int) -> bool:
+    """Whether the x86 instruction with its displacement at `place` has a segment prefix."""
+    if image.target is None or image.target.name != "x86_64":
+        return False
+    return _SEGMENT_PREFIX.search(image.data(home, max(place - 8, home.address), min(8, place - home.address))) is not None
+
+
+def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) -> Iterator[tuple[int, Symbol]]:
+    """The x86_64 instructions that address the template relative to the program counter.
+
+    Every four bytes of the function are tried as a displacement, behind a ModRM byte that says so (SDM vol. 2A,
+    2.2.1.6), and with each length that an immediate behind it may have.
+    """
+    assert layout.load_start is not None and layout.load_end is not None
+    for function in functions:
+        home = image.section_at(function.section)
+        if home is None or not home.has_bytes:
+            continue
+        code = image.data(home, function.value, min(function.size, _LONGEST))
+        for at in range(1, len(code) - 3):
+            if code[at - 1] & 0xC7 != 0x05:
+                continue
+            displacement = int.from_bytes(code[at : at + 4], "little", signed=True)
+            ends = (function.value + at + 4 + immediate + displacement for immediate in (0, 1, 2, 4))
+            inside = any(layout.load_start <= end < layout.load_end for end in ends)
+            if inside and not _through_base(image, home, function.value + at):
+                yield function.value + at, function

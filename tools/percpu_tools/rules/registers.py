@@ -1,0 +1,59 @@
+"""Rules about the base register and who else uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from percpu_tools.findings import Finding, NotJudged
+from percpu_tools.image import SHF_TLS, Image
+from percpu_tools.layout import Layout
+from percpu_tools.rules import rule
+from percpu_tools.targets import TARGETS, USER_BASE
+
+# The register that compilers read for thread-local storage.
+_TLS_REGISTERS = {
+    "x86_64": ("fs",),
+    "aarch64": ("TPIDR_EL0",),
+    "arm": ("TPIDRURO",),
+    "riscv64": ("tp",),
+    "riscv32": ("tp",),
+    "loongarch64": ("tp",),
+}
+
+
+@rule("T22", "tls-register", "thread-local storage uses the base register", needs_symbols=False)
+def tls_register(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
+    """
+    Mechanism
+      Compilers reach thread_local variables through a register that the ABI names: fs, TPIDR_EL0,
+      TPIDRURO (ARM with -mtp=cp15), tp. Where the per-CPU base lies in the same one, each
+      thread_local variable of the kernel is a read or a write somewhere in the area.
+
+    Reproduce
+      thread_local int x;     in an ARM kernel with the default base register, TPIDRURO
+
+    Mend
+      1. Another base register: base-register=TPIDRPRW on ARM; gs, TPIDR_EL1, gp or r21, the
+         defaults, elsewhere.
+      2. No thread_local in the kernel; a per-CPU variable in its place.
+    """
+    if layout.layout in (None, "none") or layout.arch is None:
+        return
+    section = next((section for section in image.sections if section.flags & SHF_TLS and section.is_allocated and section.size), None)
+    if section is None:
+        return
+    register = layout.note.base_register if layout.note else None
+    if register is None or register == USER_BASE:
+        why = "the base register is the user's own" if register else "no note of the runtime names the base register"
+        yield NotJudged(f"the file has thread-local storage ({section.name}), and {why}")
+        return
+    if register in _TLS_REGISTERS[layout.arch]:
+        better = next(name for name in TARGETS[layout.arch].base_registers if name not in _TLS_REGISTERS[layout.arch])
+        yield Finding(
+            "error",
+            f"thread-local storage is reached through {register}, which holds the per-CPU base",
+            section=section.name,
+            found=f"{section.size} bytes of thread-local storage, base-register={register} in the note",
+            expected="no thread-local storage, or another base register",
+            fix=(f"build with the feature base-register={better}", "define per-CPU variables in place of thread_local ones"),
+        )

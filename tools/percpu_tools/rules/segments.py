@@ -1,0 +1,320 @@
+"""Rules about the load segments: where a loader that goes by physical addresses puts what, and what else lies low."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from percpu_tools import targets
+from percpu_tools.findings import Finding
+from percpu_tools.image import SHF_TLS, Image, Section, Segment
+from percpu_tools.layout import Layout
+from percpu_tools.rules import rule
+
+_RENDER = "render the fragment with percpu-ldscript: it gives every section around the template its own AT(...)"
+
+# A hole of this size inside one segment is never meant: no kernel leaves 256 MiB to nothing.
+_HOLE = 1 << 28
+
+
+@rule("T06", "load-address-drift", "physical addresses behind the template are wrong", needs_symbols=False)
+def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      In the zero-VMA layout the template is linked at 0 and loaded elsewhere: `.percpu 0x0 : AT(x)`. A
+      section behind it without an AT of its own keeps the distance between its virtual and its
+      load address that .percpu has, so it is loaded x too high: .bss of a kernel at 0x80005000 lands at
+      0x100009000, and .data of a higher-half kernel at an address that no memory has. The same
+      slip at .percpu itself, AT(_percpu_start) in a kernel that is linked in the higher half, puts the
+      template there. Loaders refuse the file, or write over something else.
+
+    Reproduce
+      .percpu 0x0 : AT(_percpu_start - KERNEL_VMA) { ... }
+      . = _percpu_end;
+      .bss : { *(.bss) }
+      readelf -lW kernel.elf     shows the PhysAddr of the segment with .bss
+
+    Mend
+      1. Give the section behind the template an AT of its own:
+         .bss : AT(ADDR(.bss) - KERNEL_VMA). The fragment of percpu-ldscript does, so that what follows
+         it needs none.
+      2. Subtract the same KERNEL_VMA in the AT of .percpu as in those of the other sections.
+      3. Link with `non-zero-vma`, where .percpu is an ordinary section.
+    """
+    section = layout.section
+    if not layout.has_areas or section is None or not layout.template_size:
+        return
+    areas = _load_range(layout, image, section)
+    if areas is None:
+        return
+    loaded = areas[0]
+    drifted = list(_drifted(image, section, loaded, areas))
+    if drifted:
+        names = ", ".join(other.name for other in drifted)
+        first = drifted[0]
+        shift = loaded - section.address
+        yield Finding(
+            "error",
+            f"the load addresses behind {section.name} have drifted: {names} as far from the linked address as the template is",
+            section=first.name,
+            found=f"{first.name} linked at {first.address:#x}, loaded at {_wrapped(first.address + shift, image):#x}",
+            expected="the distance that the sections in front of the template have",
+            fix=(
+                f"give {first.name} an AT(...) of its own in the linker script, as the sections in front of {section.name} have",
+                _RENDER,
+                "link with the feature non-zero-vma",
+            ),
+        )
+        return
+    yield from _in_virtual_half(image, section, loaded)
+    yield from _template_away_from_area(layout, image, section, loaded)
+    yield from _physical_overlaps(image, areas)
+
+
+def _load_range(layout: Layout, image: Image, section: Section) -> tuple[int, int] | None:
+    """The physical memory of the areas, of which the template is the first."""
+    loaded = image.load_address(section)
+    return None if loaded is None else (loaded, loaded + max(section.size, layout.reserved or 0))
+
+
+def _wrapped(address: int, image: Image) -> int:
+    return address & ((1 << image.elf_class) - 1)
+
+
+def _loaded(image: Image) -> Iterator[tuple[Section, int]]:
+    """The allocated sections that take memory, in the order of the file, each with its load address."""
+    for section in image.sections:
+        if not section.is_allocated or section.size == 0 or (section.flags & SHF_TLS and not section.has_bytes):
+            continue
+        address = image.load_address(section)
+        if address is not None:
+            yield section, address
+
+
+def _drifted(image: Image, template: Section, loaded: int, areas: tuple[int, int]) -> Iterator[Section]:
+    """The sections behind the template that have its distance from linked to load address, where no other has."""
+    shift = _wrapped(loaded - template.address, image)
+    if shift == 0:
+        return
+    others = [(section, address) for section, address in _loaded(image) if section.number != template.number]
+    if any(_wrapped(address - section.address, image) == shift for section, address in others if section.number < template.number):
+        return
+    for section, address in others:
+        # What lies in the areas themselves is another fault (T23).
+        in_areas = max(areas[0], address) < min(areas[1], address + section.size)
+        if section.number > template.number and _wrapped(address - section.address, image) == shift and not in_areas:
+            yield section
+
+
+def _in_virtual_half(image: Image, template: Section, loaded: int) -> Iterator[Finding]:
+    half = 1 << (image.elf_class - 1)
+    segments = [segment for segment in image.segments if segment.memory_size]
+    # A 32-bit machine has memory in both halves.
+    if image.elf_class != 64 or all(segment.load_address >= half for segment in segments):
+        return
+    high = [segment for segment in segments if segment.load_address >= half]
+    own = [segment for segment in segments if segment.load_address <= loaded < segment.load_address + segment.memory_size]
+    if len(segments) - len(high) <= len(own) and loaded < half:
+        # Only the template is low: all the rest is linked without AT, for a loader that goes by virtual addresses.
+        return
+    if high:
+        worst = high[0]
+        name = template.name if worst in own else f"the segment at {worst.address:#x}"
+        yield Finding(
+            "error",
+            f"the physical address of {name} lies in the virtual half: no machine has memory there",
+            section=template.name if worst in own else None,
+            found=f"physical address {worst.load_address:#x}",
+            expected=f"an address below {half:#x}, as the other segments have",
+            fix=("subtract the kernel's virtual base in its AT(...), as in those of the other sections", _RENDER),
+        )
+
+
+def _template_away_from_area(layout: Layout, image: Image, template: Section, loaded: int) -> Iterator[Finding]:
+    """The template is the contents of area 0, so it is loaded where area 0 is linked."""
+    if layout.start is None or layout.load_start is None or layout.layout != "zero-vma":
+        return
+    below = [
+        (section.address, address - section.address)
+        for section, address in _loaded(image)
+        if section.number != template.number and section.address <= layout.start
+    ]
+    if not below:
+        return
+    expected = _wrapped(layout.start + max(below)[1], image)
+    found = _wrapped(loaded + layout.load_start - template.address, image)
+    if found != expected and expected < 1 << (image.elf_class - 1 if image.elf_class == 64 else 32):
+        yield Finding(
+            "error",
+            "the template is loaded elsewhere than where the area of CPU 0 begins: that area has no initial values",
+            symbol="_percpu_start",
+            section=template.name,
+            found=f"{template.name} at physical address {found:#x}",
+            expected=f"{expected:#x}, the physical address of _percpu_start",
+            fix=("write AT(_percpu_start - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER),
+        )
+
+
+def _physical_overlaps(image: Image, areas: tuple[int, int]) -> Iterator[Finding]:
+    ranges = sorted(
+        (segment.load_address, segment.load_address + segment.memory_size, segment.address)
+        for segment in image.segments
+        if segment.memory_size
+    )
+    for (start, end, address), (next_start, next_end, next_address) in zip(ranges, ranges[1:]):
+        overlap = (next_start, min(end, next_end))
+        # What overlaps the areas is another fault (T23).
+        if overlap[0] >= overlap[1] or max(areas[0], overlap[0]) < min(areas[1], overlap[1]):
+            continue
+        yield Finding(
+            "error",
+            f"the segments at {address:#x} and {next_address:#x} overlap in physical memory: loading the one destroys the other",
+            found=f"both at physical addresses {overlap[0]:#x} .. {overlap[1]:#x}",
+            expected=f"the second one at {end:#x} or above",
+            fix=("correct the AT(...) of the second one in the linker script: ADDR(...) minus the kernel's virtual base", _RENDER),
+        )
+
+
+@rule("T07", "impossible-segment", "a load segment whose size cannot be meant", needs_symbols=False)
+def impossible_segment(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      A linker puts sections with equal permissions into one segment. lld also does that with .percpu at
+      0 and a section in the higher half that follows it, and the segment then reaches from 0 to
+      there: 0xffffffff80201100 bytes of memory, all of which a loader would have to
+      allocate and clear. With bytes behind the hole the link ends with "output file too large".
+
+    Reproduce
+      .percpu 0x0 : { *(.percpu .percpu.*) }
+      .bss 0xffffffff80200000 : { *(.bss) }      linked with lld
+      readelf -lW kernel.elf     shows the MemSiz
+
+    Mend
+      1. Give the section behind the template an AT of its own: lld then begins a new segment. The
+         fragment of percpu-ldscript does.
+      2. Name the segments yourself with PHDRS, and give the template one for itself.
+    """
+    if not layout.has_areas or layout.section is None:
+        return
+    for segment in image.segments:
+        inside = sorted(
+            (section.address, section.end, section.name)
+            for section in image.sections
+            if section.is_allocated
+            and section.size
+            and segment.address <= section.address <= section.end <= segment.address + segment.memory_size
+            and not (section.flags & SHF_TLS and not section.has_bytes)
+        )
+        hole, before, behind = max(
+            ((next_start - end, name, next_name) for (_, end, name), (next_start, _, next_name) in zip(inside, inside[1:])),
+            default=(0, "", ""),
+        )
+        if hole < _HOLE and segment.address + segment.memory_size <= 1 << image.elf_class:
+            continue
+        between = f"nothing lies between {before} and {behind}" if hole >= _HOLE else "it ends beyond the last address"
+        yield Finding(
+            "error",
+            f"a load segment of {segment.memory_size:#x} bytes cannot be meant: {between}",
+            section=before or None,
+            found=f"memory size {segment.memory_size:#x} at {segment.address:#x}",
+            expected=f"segments that end where their sections end, {behind} in one of its own" if behind else "a segment within the address space",
+            fix=(
+                f"give {behind or 'the section behind .percpu'} an AT(...) of its own in the linker script: the linker then begins a new segment",
+                "name the segments with PHDRS, and give .percpu one for itself",
+                _RENDER,
+            ),
+        )
+
+
+@rule("T13", "low-addresses-in-use", "a stale or null pointer hits real memory", needs_symbols=False)
+def low_addresses_in_use(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      In the zero-VMA layout the address of a per-CPU variable is its offset, a small number. Code that
+      uses it without the base register, or through a null pointer, faults as long as nothing is mapped
+      that low. Where boot code or data is linked at low addresses too, the access hits that
+      instead, silently.
+
+    Reproduce
+      .boot 0x800 : { *(.boot) }     beside     .percpu 0x0 : AT(_percpu_start) { ... }
+
+    Mend
+      1. Link boot code at a page of its own above the template, or discard its mapping after boot.
+      2. Link with `non-zero-vma`.
+    """
+    section = layout.section
+    if layout.layout != "zero-vma" or section is None or not layout.template_size:
+        return
+    limit = -(-section.size // targets.PAGE_SIZE) * targets.PAGE_SIZE
+    areas = _load_range(layout, image, section)
+    for other in image.sections:
+        takes_memory = other.is_allocated and other.size and not (other.flags & SHF_TLS and not other.has_bytes)
+        if other.number == section.number or not takes_memory or not section.size <= other.address < limit:
+            continue
+        # What overlaps the template itself, here or in physical memory, is another fault (T23).
+        loaded = image.load_address(other)
+        if areas and loaded is not None and max(areas[0], loaded) < min(areas[1], loaded + other.size):
+            continue
+        yield Finding(
+            "warning",
+            f"{other.name} lies on the template's pages: an offset that is used as an address hits it, and does not fault",
+            section=other.name,
+            found=f"{other.name} at {other.address:#x}",
+            expected=f"nothing but {section.name} below {limit:#x}",
+            fix=(f"link {other.name} at {limit:#x} or above", "link with the feature non-zero-vma"),
+        )
+
+
+# Sections that linkers make by themselves; a script that does not name them makes orphans of them.
+_LINKER_MADE = (".note.gnu.", ".note.ABI-tag", ".gnu.", ".hash", ".dynsym", ".dynstr", ".dynamic", ".rela.", ".rel.", ".eh_frame_hdr", ".interp")
+
+
+@rule("T24", "moved-entry", "a section that no script line places lies in front of the entry", needs_symbols=False)
+def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      The linker adds allocated sections of its own, such as the note with the build id. A script that
+      does not place them leaves that to the linker, which puts them in front of .text: at the image
+      base, where the boot loader or the firmware expects the first instruction. The entry moves by the
+      size of the note.
+
+    Reproduce
+      gcc -Wl,--build-id ...     with a script without a line for .note.gnu.build-id
+      readelf -SW kernel.elf     shows the note in front of .text
+
+    Mend
+      1. Place it: *(.note.*) in .rodata, or behind it.
+      2. Leave it out: -Wl,--build-id=none, or /DISCARD/ : { *(.note.gnu.*) }.
+      3. Find such sections at link: --orphan-handling=warn.
+    """
+    if layout.layout is None or image.type != "ET_EXEC":
+        return
+    segment = next((segment for segment in image.segments if segment.address <= image.entry < segment.address + segment.memory_size), None)
+    # A segment with the ELF header in it is that of a program for an operating system, which reads e_entry.
+    if segment is None or segment.offset == 0:
+        return
+    for section in _in_front_of_entry(image, segment):
+        yield Finding(
+            "warning",
+            f"{section.name}, which the linker made and no line of the script places, lies at the image base in front of the entry",
+            section=section.name,
+            found=f"{section.name} at {section.address:#x}, the entry at {image.entry:#x}",
+            expected=f"the entry at the image base, {segment.address:#x}",
+            fix=(
+                f"place it behind .text in the linker script: *({section.name}) in .rodata",
+                f"leave it out: -Wl,--build-id=none, or /DISCARD/ : {{ *({section.name}) }}",
+            ),
+        )
+
+
+def _in_front_of_entry(image: Image, segment: Segment) -> Iterator[Section]:
+    """The linker's own sections from the image base up to the entry's section, when the entry begins that one."""
+    before: list[Section] = []
+    for section in sorted(image.sections, key=lambda section: section.address):
+        if not section.is_allocated or not section.size or not segment.address <= section.address <= image.entry:
+            continue
+        if section.address == image.entry:
+            yield from before
+            return
+        if not section.name.startswith(_LINKER_MADE):
+            return
+        before.append(section)
