@@ -42,7 +42,9 @@ extern const Constructor _percpu_constructors_end[] __attribute__((weak, visibil
 
 namespace detail {
 
-constinit Areas areas{};
+// In .data, though it is all zeros: the fragment is inserted behind that section, and in a program without a
+// linker script of its own lld refuses if there is none.
+__attribute__((section(".data"))) constinit Areas areas{};
 
 namespace {
 

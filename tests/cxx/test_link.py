@@ -1,11 +1,11 @@
-"""What only the linker can refuse: declarations that do not go with the definition."""
+"""What only the linker can refuse: declarations that do not go with the definition. And what it must not refuse."""
 
 from __future__ import annotations
 
 import subprocess
 
 import pytest
-from cxx.build import COMPILERS, FREESTANDING, compile_object
+from cxx.build import COMPILERS, FREESTANDING, compile_object, link_program
 
 DEFINITIONS = {"far": "PERCPU_DEFINE(int, word, 1);", "near": "PERCPU_DEFINE_NEAR(int, word, 1);"}
 USES = {"far": "PERCPU_DECLARE(int, word);", "near": "PERCPU_DECLARE_NEAR(int, word);"}
@@ -32,3 +32,27 @@ def test_near_and_far_declarations_are_kept_apart(tmp_path, compiler, declared, 
     else:
         assert done.returncode != 0
         assert f"undefined reference to `{SYMBOLS[declared]}'" in done.stderr
+
+
+PROGRAM = """\
+#include <percpu/percpu.hpp>
+PERCPU_DEFINE(int, word, 1);
+extern "C" {
+void* memcpy(void* to, const void*, size_t) { return to; }
+void _start() {
+    (void)percpu::init_in_place();
+    percpu::init_percpu_reg(0);
+    word.write_current(2);
+}
+}
+"""
+
+
+@pytest.mark.parametrize("linker", ["ld", "lld"])
+@pytest.mark.parametrize("flags", [(), ("-flto",)], ids=["", "lto"])
+def test_a_program_without_data_of_its_own_links(tmp_path, linker, flags):
+    """The fragment goes behind .data; without a script of the user's, lld refuses where there is none."""
+    source = tmp_path / "program.cpp"
+    source.write_text(PROGRAM)
+    bare = ("-DPERCPU_LINUX_USER=1", "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector", "-Wl,--gc-sections")
+    link_program(tmp_path, source, "-O2", *flags, *bare, *FREESTANDING, compiler="clang", linker=linker)
