@@ -10,6 +10,13 @@ import percpu_tools
 
 HERE = Path(__file__).parent
 COMPILERS = {"gcc": "g++", "clang": "clang++-19"}
+# Other architectures' compilers for Linux programs, which are linked statically, for user-mode emulation. RISC-V
+# keeps the base in gp, so neither the program nor the C library in it may be relaxed to use gp otherwise (T02).
+CROSS = {
+    ("riscv64", "gcc"): ("riscv64-linux-gnu-g++", "-static", "-mno-relax", "-Wl,--no-relax"),
+    ("riscv64", "clang"): ("clang++-19", "--target=riscv64-linux-gnu", "-static", "-mno-relax", "-Wl,--no-relax"),
+    ("loongarch64", "gcc"): ("loongarch64-linux-gnu-g++", "-static"),
+}
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 FREESTANDING = ("-ffreestanding", "-fno-exceptions", "-fno-rtti", "-nostdinc++")
 
@@ -34,12 +41,14 @@ def link_program(
     linker: str = "ld",
     features: tuple[str, ...] = ("non-zero-vma",),
     cpu_num: int = 4,
+    arch: str = "x86_64",
 ) -> Path:
     """A Linux program of one source and the runtime, linked with the fragment over the linker's own script."""
     fragment = folder / "percpu.ld"
-    fragment.write_text(percpu_tools.render_fragment(cpu_num, "x86_64", features=list(features), linker=linker))
+    fragment.write_text(percpu_tools.render_fragment(cpu_num, arch, features=list(features), linker=linker))
     program = folder / source.stem
-    command = [COMPILERS[compiler], "-std=c++20", *WARNINGS, *flags, *_defines(features)]
+    tools = (COMPILERS[compiler],) if arch == "x86_64" else CROSS[arch, compiler]
+    command = [*tools, "-std=c++20", *WARNINGS, *flags, *_defines(features)]
     command.append(f"-I{percpu_tools.includes()}")
     command += [str(source), *map(str, percpu_tools.sources())]
     command += [f"-fuse-ld={'bfd' if linker == 'ld' else 'lld'}", f"-Wl,-T,{fragment}", "-pthread", "-o", str(program)]

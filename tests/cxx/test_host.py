@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -25,12 +26,23 @@ BUILDS = [
 ]
 
 
-def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=60)
+EMULATED = [
+    pytest.param("riscv64", "gcc", "ld", "-O2", id="riscv64-gcc-ld"),
+    pytest.param("riscv64", "gcc", "lld", "-O0", id="riscv64-gcc-lld"),
+    pytest.param("riscv64", "clang", "lld", "-O2", id="riscv64-clang-lld"),
+]
+# Debian 12 has neither GCC nor a C library for LoongArch64.
+if shutil.which("loongarch64-linux-gnu-g++"):
+    EMULATED.append(pytest.param("loongarch64", "gcc", "ld", "-O2", id="loongarch64-gcc-ld"))
 
 
-def holds(program: Path) -> None:
-    done = run(program)
+def run(program: Path, *arguments: str, emulator: str = "") -> subprocess.CompletedProcess[str]:
+    command = [emulator, str(program), *arguments] if emulator else [str(program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def holds(program: Path, emulator: str = "") -> None:
+    done = run(program, emulator=emulator)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -44,6 +56,24 @@ def test_accessors(tmp_path, compiler, linker, flags):
 def test_areas(tmp_path, compiler, linker, flags):
     source = HERE / "host" / "areas.cpp"
     holds(link_program(tmp_path, source, *flags, "-DEXPECTED_AREAS=5", compiler=compiler, linker=linker, cpu_num=5))
+
+
+@pytest.mark.parametrize(
+    "program, features",
+    [
+        ("accessors", IN_IMAGE),
+        ("accessors", (*IN_IMAGE, "restartable")),
+        ("areas", IN_IMAGE),
+        ("preempt", (*IN_IMAGE, "preempt")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+)
+@pytest.mark.parametrize("arch, compiler, linker, optimization", EMULATED)
+def test_emulated(tmp_path, arch, compiler, linker, optimization, program, features):
+    source = HERE / "host" / f"{program}.cpp"
+    flags = (optimization, "-DEXPECTED_AREAS=5")
+    tools = {"compiler": compiler, "linker": linker, "arch": arch}
+    holds(link_program(tmp_path, source, *flags, features=features, cpu_num=5, **tools), f"qemu-{arch}")
 
 
 @pytest.mark.parametrize("program", ["accessors", "naive"])
