@@ -256,7 +256,7 @@ def test_packages() -> list[str]:
     """The Debian packages that all the tests need: those of the boards, and what other tests compile with."""
     boards = {package for board in BOARDS.values() for package in board.packages}
     cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu")}
-    return sorted(boards | cross | {"ccache", "clang-19", "g++", "gdb-multiarch", "lld-19"})
+    return sorted(boards | cross | {"ccache", "clang-19", "g++", "lld-19"})
 
 
 if __name__ == "__main__":
