@@ -16,6 +16,10 @@ _RENDER = "render the fragment with percpu-ldscript: it gives every section arou
 _HOLE = 1 << 28
 
 
+# Sections that linkers make by themselves; a script that does not name them makes orphans of them.
+_LINKER_MADE = (".note.gnu.", ".note.ABI-tag", ".gnu.", ".hash", ".dynsym", ".dynstr", ".dynamic", ".rela.", ".rel.", ".eh_frame_hdr", ".interp")
+
+
 @rule("T06", "load-address-drift", "physical addresses behind the template are wrong", needs_symbols=False)
 def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
     """
@@ -65,8 +69,8 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
             ),
         )
         return
-    yield from _in_virtual_half(image, section, loaded)
-    yield from _template_away_from_area(layout, image, section, loaded)
+    in_virtual_half = list(_in_virtual_half(image, section, loaded))
+    yield from in_virtual_half or _template_away_from_area(layout, image, section, loaded)
     yield from _physical_overlaps(image, areas)
 
 
@@ -107,7 +111,8 @@ def _drifted(image: Image, template: Section, loaded: int, areas: tuple[int, int
 
 def _in_virtual_half(image: Image, template: Section, loaded: int) -> Iterator[Finding]:
     half = 1 << (image.elf_class - 1)
-    segments = [segment for segment in image.segments if segment.memory_size]
+    # A note that no line of the script places is another fault (T24).
+    segments = [segment for segment in image.segments if segment.memory_size and not _holds_only_linker_made(image, segment)]
     # A 32-bit machine has memory in both halves.
     if image.elf_class != 64 or all(segment.load_address >= half for segment in segments):
         return
@@ -127,6 +132,12 @@ def _in_virtual_half(image: Image, template: Section, loaded: int) -> Iterator[F
             expected=f"an address below {half:#x}, as the other segments have",
             fix=("subtract the kernel's virtual base in its AT(...), as in those of the other sections", _RENDER),
         )
+
+
+def _holds_only_linker_made(image: Image, segment: Segment) -> bool:
+    end = segment.address + segment.memory_size
+    inside = [section for section in image.sections if section.is_allocated and section.size and segment.address <= section.address < end]
+    return bool(inside) and all(section.name.startswith(_LINKER_MADE) for section in inside)
 
 
 def _template_away_from_area(layout: Layout, image: Image, template: Section, loaded: int) -> Iterator[Finding]:
@@ -208,6 +219,16 @@ def impossible_segment(layout: Layout, image: Image) -> Iterator[Finding]:
             ((next_start - end, name, next_name) for (_, end, name), (next_start, _, next_name) in zip(inside, inside[1:])),
             default=(0, "", ""),
         )
+        if segment.file_size > segment.memory_size:
+            yield Finding(
+                "error",
+                f"a load segment of {segment.file_size:#x} bytes in the file cannot be meant: it takes less memory than that",
+                section=layout.section.name,
+                found=f"file size {segment.file_size:#x}, memory size {segment.memory_size:#x} at {segment.address:#x}",
+                expected="a file size that is at most the memory size",
+                fix=("give the section behind .percpu an AT(...) of its own in the linker script: the linker then begins a new segment", _RENDER),
+            )
+            continue
         if hole < _HOLE and segment.address + segment.memory_size <= 1 << image.elf_class:
             continue
         between = f"nothing lies between {before} and {behind}" if hole >= _HOLE else "it ends beyond the last address"
@@ -264,10 +285,6 @@ def low_addresses_in_use(layout: Layout, image: Image) -> Iterator[Finding]:
         )
 
 
-# Sections that linkers make by themselves; a script that does not name them makes orphans of them.
-_LINKER_MADE = (".note.gnu.", ".note.ABI-tag", ".gnu.", ".hash", ".dynsym", ".dynstr", ".dynamic", ".rela.", ".rel.", ".eh_frame_hdr", ".interp")
-
-
 @rule("T24", "moved-entry", "a section that no script line places lies in front of the entry", needs_symbols=False)
 def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
     """
@@ -288,17 +305,13 @@ def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
     """
     if layout.layout is None or image.type != "ET_EXEC":
         return
-    segment = next((segment for segment in image.segments if segment.address <= image.entry < segment.address + segment.memory_size), None)
-    # A segment with the ELF header in it is that of a program for an operating system, which reads e_entry.
-    if segment is None or segment.offset == 0:
-        return
-    for section in _in_front_of_entry(image, segment):
+    for section in _in_front_of_entry(layout, image):
         yield Finding(
             "warning",
             f"{section.name}, which the linker made and no line of the script places, lies at the image base in front of the entry",
             section=section.name,
             found=f"{section.name} at {section.address:#x}, the entry at {image.entry:#x}",
-            expected=f"the entry at the image base, {segment.address:#x}",
+            expected="the entry at the image base",
             fix=(
                 f"place it behind .text in the linker script: *({section.name}) in .rodata",
                 f"leave it out: -Wl,--build-id=none, or /DISCARD/ : {{ *({section.name}) }}",
@@ -306,15 +319,25 @@ def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
         )
 
 
-def _in_front_of_entry(image: Image, segment: Segment) -> Iterator[Section]:
+def _in_front_of_entry(layout: Layout, image: Image) -> Iterator[Section]:
     """The linker's own sections from the image base up to the entry's section, when the entry begins that one."""
+    half = image.elf_class - 1
     before: list[Section] = []
     for section in sorted(image.sections, key=lambda section: section.address):
-        if not section.is_allocated or not section.size or not segment.address <= section.address <= image.entry:
+        is_template = layout.section is not None and section.number == layout.section.number
+        if is_template or not section.is_allocated or not section.size or section.address >> half != image.entry >> half:
             continue
         if section.address == image.entry:
             yield from before
             return
-        if not section.name.startswith(_LINKER_MADE):
+        if not section.name.startswith(_LINKER_MADE) or _has_elf_header(image, section):
             return
         before.append(section)
+
+
+def _has_elf_header(image: Image, section: Section) -> bool:
+    """Whether its segment begins with the ELF header: that of a program for an operating system, which reads e_entry."""
+    return any(
+        segment.offset == 0 and segment.file_size and segment.address <= section.address < segment.address + segment.memory_size
+        for segment in image.segments
+    )
