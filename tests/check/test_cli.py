@@ -195,11 +195,11 @@ class TestCannotBeJudged:
         assert done.returncode == 2
         assert "name at least one ELF file" in done.stderr
 
-    @pytest.mark.parametrize("option", ["--budget", "--baseline", "--profile", "--types", "--nonsense"])
+    @pytest.mark.parametrize("option", ["--budget", "--baseline", "--profile", "--nonsense"])
     def test_options_that_are_not_there(self, good, option):
         assert run(option, "x", good).returncode == 2
 
-    @pytest.mark.parametrize("form", ["sarif", "svg", "html", "xml"])
+    @pytest.mark.parametrize("form", ["SARIF", "xml"])
     def test_formats_that_are_not_there(self, good, form):
         assert run("--format", form, good).returncode == 2
 

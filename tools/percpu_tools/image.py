@@ -14,7 +14,7 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.notes import iter_notes
@@ -22,6 +22,9 @@ from elftools.elf.notes import iter_notes
 from percpu_tools import targets
 from percpu_tools.errors import PercpuError
 from percpu_tools.note import Note, parse_note
+
+if TYPE_CHECKING:
+    from elftools.dwarf.dwarfinfo import DWARFInfo
 
 SHF_WRITE = 0x1
 SHF_ALLOC = 0x2
@@ -230,6 +233,13 @@ class Image:
                     symbol=self._symbol_at(table, index) if table is not None and index else None,
                     addend=addend[0] if addend else None,
                 )
+
+    def debug_information(self) -> DWARFInfo | None:
+        """The DWARF sections, read whole; `None` if there are none."""
+        if not self._elf.has_dwarf_info(strict=True):
+            return None
+        # A linked file is relocated already, also where --emit-relocs has left the relocations in it.
+        return self._elf.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:

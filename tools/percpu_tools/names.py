@@ -29,6 +29,11 @@ def cxx_name(symbol: str) -> str:
     return "::".join((*scopes, _STORAGE.sub("", name, count=1)))
 
 
+def identifier(symbol: str) -> str:
+    """The identifier that the compiler met, as debug information has it: of `_ZN3app21percpu_storage_cpu_idE`, `percpu_storage_cpu_id`."""
+    return _components(symbol)[-1]
+
+
 def printable(text: str) -> str:
     """`text` with everything that a terminal might obey written out: an ELF's names are anybody's."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

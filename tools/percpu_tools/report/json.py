@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from percpu_tools.checker import Report
+from percpu_tools.layout import Variable
 
 
 def render(reports: Sequence[Report]) -> str:
@@ -33,6 +34,7 @@ def as_object(report: Report) -> dict[str, Any]:
                 "size": variable.size,
                 "alignment": variable.alignment,
                 "section": variable.section,
+                **_source(report, variable),
             }
             for variable in layout.variables
         ],
@@ -51,4 +53,16 @@ def as_object(report: Report) -> dict[str, Any]:
             for finding in report.findings
         ],
         "not_judged": [{"rule": item.rule, "slug": item.slug, "reason": item.reason} for item in report.not_judged],
+    }
+
+
+def _source(report: Report, variable: Variable) -> dict[str, Any]:
+    """The keys that --types adds."""
+    if report.types is None:
+        return {}
+    source = report.types.get(variable)
+    return {
+        "type": source.type if source else None,
+        "file": source.file if source else None,
+        "line": source.line if source else None,
     }

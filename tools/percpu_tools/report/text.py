@@ -7,12 +7,15 @@ a pipe gets the same lines plain, and does not wait for rich to be imported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from percpu_tools.checker import Report
 from percpu_tools.findings import Finding
 from percpu_tools.layout import Layout
 from percpu_tools.names import printable
+
+if TYPE_CHECKING:
+    from percpu_tools.dwarf import SourceType
 
 # Pieces of (text, style of rich).
 Line = list[tuple[str, str]]
@@ -59,7 +62,10 @@ def _report(report: Report) -> Iterator[Line]:
         yield [("  " + ", ".join(f"{name} {_bytes(size)}" for name, size in sizes), "")]
     if layout.variables:
         yield []
-        yield from _variables(layout)
+        yield from _variables(report)
+    if report.types is not None and report.types.problem is not None:
+        yield []
+        yield [("types: ", "bold cyan"), (printable(report.types.problem), "")]
     for finding in report.findings:
         yield []
         yield from _finding(report, finding)
@@ -88,7 +94,8 @@ def _bytes(size: int | None) -> str:
     return "unknown" if size is None else f"{size} bytes"
 
 
-def _variables(layout: Layout) -> Iterator[Line]:
+def _variables(report: Report) -> Iterator[Line]:
+    types = report.types
     rows = [
         (
             "-" if variable.offset is None else f"{variable.offset:#x}",
@@ -96,10 +103,13 @@ def _variables(layout: Layout) -> Iterator[Line]:
             str(variable.alignment),
             variable.section,
             variable.name,
+            *(() if types is None else _source(types.get(variable))),
         )
-        for variable in layout.variables
+        for variable in report.layout.variables
     ]
-    titles = ("offset", "size", "aligned", "section", "variable")
+    titles: tuple[str, ...] = ("offset", "size", "aligned", "section", "variable")
+    if types is not None:
+        titles += ("type", "defined at")
     table = [titles, *(tuple(printable(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
     for number, row in enumerate(table):
@@ -108,6 +118,10 @@ def _variables(layout: Layout) -> Iterator[Line]:
             for column, (cell, width) in enumerate(zip(row, widths))
         ]
         yield [(("  " + "  ".join(cells)).rstrip(), "" if number else "dim")]
+
+
+def _source(source: SourceType | None) -> tuple[str, str]:
+    return ((source.type or "-", source.place or "-") if source else ("-", "-"))
 
 
 def _finding(report: Report, finding: Finding) -> Iterator[Line]:
