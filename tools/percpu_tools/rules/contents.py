@@ -74,8 +74,11 @@ def foreign_contents(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
     if not image.has_local_symbols:
         yield NotJudged("the file has no local symbols, so bytes of the template without a symbol may be static variables")
         return
+    # `$d` and `$x` say what the bytes are (AArch64, ARM, RISC-V), not whose; `.L` is the compiler's own.
     covered = sorted(
-        (symbol.value, symbol.size) for symbol in symbols if symbol.type != "SECTION" and not symbol.name.startswith("_percpu_")
+        (symbol.value, symbol.size)
+        for symbol in symbols
+        if symbol.type != "SECTION" and not symbol.name.startswith(("_percpu_", "$", ".L"))
     )
     yield from _without_symbol(layout, image, section, covered)
 
@@ -236,7 +239,9 @@ def dynamic_relocations(layout: Layout, image: Image) -> Iterator[Finding | NotJ
       3. For a pointer in the template, PERCPU_DEFINE_CONSTRUCTED.
     """
     section = layout.section
-    if image.type != "ET_DYN" or not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None:
+    # GNU ld writes ET_EXEC for a PIE whose script gives it an address.
+    is_pie = image.type == "ET_DYN" or any(table.type == "SHT_DYNAMIC" for table in image.sections)
+    if not is_pie or not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None:
         return
     if any(table.type == "SHT_RELR" or table.name == ".relr.dyn" for table in image.sections):
         yield NotJudged("the file packs its relative relocations (SHT_RELR), which are not read; link with -z nopack-relative-relocs")
