@@ -255,7 +255,9 @@ def gcc_package(triplet: str) -> str:
 def test_packages() -> list[str]:
     """The Debian packages that all the tests need: those of the boards, and what other tests compile with."""
     boards = {package for board in BOARDS.values() for package in board.packages}
-    cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu")}
+    # Debian 12 has no GCC for LoongArch64.
+    newer = ("loongarch64-linux-gnu",) if _debian() >= 13 else ()
+    cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu", *newer)}
     return sorted(boards | cross | {"ccache", "clang-19", "g++", "lld-19"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 
 
@@ -44,4 +45,6 @@ ALL = (
     _gcc("riscv32", "riscv64-unknown-elf", *RV32),
     _clang("riscv32", "riscv32-none-elf", *RV32),
     _clang("loongarch64", "loongarch64-none-elf"),
+    # Debian 12 has no GCC for LoongArch64.
+    *([_gcc("loongarch64", "loongarch64-linux-gnu")] if shutil.which("loongarch64-linux-gnu-g++") else []),
 )
