@@ -195,7 +195,7 @@ class TestCannotBeJudged:
         assert done.returncode == 2
         assert "name at least one ELF file" in done.stderr
 
-    @pytest.mark.parametrize("option", ["--budget", "--baseline", "--profile", "--nonsense"])
+    @pytest.mark.parametrize("option", ["--profile", "--nonsense"])
     def test_options_that_are_not_there(self, good, option):
         assert run(option, "x", good).returncode == 2
 
@@ -207,7 +207,8 @@ class TestCannotBeJudged:
     def test_rules_that_are_not_there(self, good, option):
         done = run(option, "T99", good)
         assert done.returncode == 2
-        assert "rule is 'T99': expected one of T05 lost-initial-values" in done.stderr
+        assert "rule is 'T99': expected one of " in done.stderr
+        assert "T05 lost-initial-values" in done.stderr
 
 
 def on_a_terminal(*arguments) -> str:
@@ -269,6 +270,7 @@ def test_version_and_help():
 def test_rules_are_listed_and_explained():
     listed = run("--list-rules").stdout.splitlines()
     assert [line.split()[0] for line in listed] == [
+        *("G01", "G02"),
         *("T05", "T06", "T07", "T09", "T10", "T11", "T13", "T14", "T15"),
         *("T22", "T23", "T24", "T25", "T26", "T27", "T28", "T30"),
     ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from percpu_tools import targets
+from percpu_tools.config import Config
 from percpu_tools.errors import PercpuError
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout, read_layout
-from percpu_tools.rules import all_rules, find_rule
+from percpu_tools.rules import all_rules, find_rule, user_rule
 
 if TYPE_CHECKING:
     from percpu_tools.dwarf import SourceType, Types
@@ -27,6 +28,8 @@ class Report:
     findings: tuple[Finding, ...]
     # What no rule could look at, for want of evidence in the file.
     not_judged: tuple[NotJudged, ...] = ()
+    # Findings that the configuration suppresses, each with its reason.
+    suppressed: tuple[tuple[Finding, str], ...] = ()
     # What the debug information says of the variables, if it was asked.
     types: Types | None = None
 
@@ -46,35 +49,70 @@ def check(
     cpu_num: int | str | None = None,
     disable: Iterable[str] = (),
     types: bool = False,
+    budget: int | None = None,
+    baseline: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
 ) -> Report:
     """Judge the linked ELF file at `path`.
 
     `cpu_num` is the number of CPUs that it should have been linked for; `disable` names rules, by id or
-    slug, not to ask; `types` asks for the variables' types from the debug information. Raises PercpuError where the file cannot be judged.
+    slug, not to ask; `types` asks for the variables' types from the debug information. 
+    `budget` is the largest size of the template, in bytes; `baseline` is an older build to compare with; `config` gives
+    what the other arguments do not, and rules of the user's own. Raises PercpuError where the file cannot be judged.
     """
+    config = config or Config()
+    cpu_num = config.cpu_num if cpu_num is None else cpu_num
+    baseline = config.baseline if baseline is None else baseline
     asked = None if cpu_num is None else targets.parse_cpu_num(cpu_num)
-    disabled = {find_rule(name).id for name in ((disable,) if isinstance(disable, str) else disable)}
+    of_user = tuple(user_rule(name, config.folder) for name in config.rules)
+    disabled = {find_rule(name, of_user).id for name in ((disable,) if isinstance(disable, str) else disable)}
+    severity = {find_rule(name, of_user).id: level for name, level in config.severity.items()}
+    for suppression in config.suppressions:
+        find_rule(suppression.rule, of_user)
+    old = None if baseline is None else _layout_of(baseline)
     with Image(path) as image:
         if image.type not in ("ET_EXEC", "ET_DYN"):
             raise PercpuError(
                 f"{image.path}: ELF type {image.type}: expected a linked program (ET_EXEC or ET_DYN)",
                 fix="check the linked kernel; objects have no layout yet",
             )
-        layout = read_layout(image, asked)
+        layout = replace(read_layout(image, asked), budget=config.budget if budget is None else budget, baseline=old)
         read = _read_types(image, layout) if types else None
         said = [
             finding
-            for rule in all_rules()
+            for rule in (*all_rules(), *of_user)
             if rule.id not in disabled
             for finding in rule.findings(layout, image)
         ]
+    kept, suppressed = _sort_out((item for item in said if isinstance(item, Finding)), severity, config)
     return Report(
         file=image.path,
         layout=layout,
-        findings=tuple(item for item in said if isinstance(item, Finding)),
+        findings=kept,
+        suppressed=suppressed,
         not_judged=tuple(item for item in said if isinstance(item, NotJudged)),
         types=read,
     )
+
+
+def _layout_of(path: str | os.PathLike[str]) -> Layout:
+    with Image(path) as image:
+        return read_layout(image)
+
+
+def _sort_out(
+    findings: Iterable[Finding], severity: Mapping[str, str], config: Config
+) -> tuple[tuple[Finding, ...], tuple[tuple[Finding, str], ...]]:
+    """The findings with the levels that the configuration gives them, and those that it suppresses."""
+    kept, suppressed = [], []
+    for finding in findings:
+        finding = replace(finding, level=severity.get(finding.rule, finding.level))
+        reason = next((suppression.reason for suppression in config.suppressions if suppression.matches(finding)), None)
+        if reason is None:
+            kept.append(finding)
+        else:
+            suppressed.append((finding, reason))
+    return tuple(kept), tuple(suppressed)
 
 
 def _read_types(image: Image, layout: Layout) -> Types:

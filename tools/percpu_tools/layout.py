@@ -66,6 +66,10 @@ class Layout:
     stride_given: bool
     cache_line: int
 
+    # --budget, and the layout of --baseline, or `None`.
+    budget: int | None = None
+    baseline: Layout | None = None
+
     @property
     def has_areas(self) -> bool:
         """False with sp-naive, and in a file without per-CPU data."""

@@ -21,6 +21,7 @@ _EXAMPLES = """\
   percpu-check --cpu-num 4 --format json -o report.json kernel.elf
   percpu-check --disable T23 kernel.elf
   percpu-check --types --format sarif -o percpu.sarif kernel.elf
+  percpu-check --budget 4096 --baseline release/kernel.elf kernel.elf
   percpu-check --explain T05
 
 exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be judged
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report there in place of standard output")
     parser.add_argument("--cpu-num", metavar="N", help="the number of CPUs that the files should be linked for")
     parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="do not ask this rule; may be given several times")
+    parser.add_argument("--budget", type=_bytes, metavar="BYTES", help="the largest size of the template, on one CPU")
+    parser.add_argument("--baseline", metavar="OLD.elf", help="an older build: say what was added, removed, grew or moved since")
+    parser.add_argument("--config", metavar="FILE", help="the configuration; else percpu.toml or pyproject.toml here or above")
     parser.add_argument("--types", action="store_true", help="read each variable's type and source line from the debug information")
     parser.add_argument("--list-rules", action="store_true", help="print the rules and exit")
     parser.add_argument("--explain", metavar="RULE", help="print a rule's mechanism, how to reproduce it and the mends, and exit")
@@ -41,6 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.list_rules or options.explain is not None or options.files):
         parser.error("name at least one ELF file")
     return common.run(parser.prog, lambda: _run(parser.prog, options))
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of bytes")
+    return int(text)
 
 
 def _run(prog: str, options: argparse.Namespace) -> int:
@@ -53,12 +63,24 @@ def _run(prog: str, options: argparse.Namespace) -> int:
 
 def _check(prog: str, options: argparse.Namespace) -> int:
     from percpu_tools.checker import check
+    from percpu_tools.config import find_config, read_config
 
+    config = find_config() if options.config is None else read_config(options.config)
     reports = []
     failed = False
     for path in options.files:
         try:
-            reports.append(check(path, cpu_num=options.cpu_num, disable=options.disable, types=options.types))
+            reports.append(
+                check(
+                    path,
+                    cpu_num=options.cpu_num,
+                    disable=options.disable,
+                    types=options.types,
+                    budget=options.budget,
+                    baseline=options.baseline,
+                    config=config,
+                )
+            )
         except PercpuError as error:
             # The other files are still judged; the exit status remembers.
             common.complain(prog, error)

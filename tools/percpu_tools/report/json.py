@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from percpu_tools.checker import Report
+from percpu_tools.compare import compare
 from percpu_tools.layout import Variable
 
 
@@ -53,6 +54,44 @@ def as_object(report: Report) -> dict[str, Any]:
             for finding in report.findings
         ],
         "not_judged": [{"rule": item.rule, "slug": item.slug, "reason": item.reason} for item in report.not_judged],
+        **_suppressed(report),
+        **_baseline(report),
+    }
+
+
+def _suppressed(report: Report) -> dict[str, Any]:
+    """The key of a file of which the configuration suppresses findings."""
+    if not report.suppressed:
+        return {}
+    return {
+        "suppressed": [
+            {"rule": finding.rule, "slug": finding.slug, "message": finding.message, "reason": reason}
+            for finding, reason in report.suppressed
+        ]
+    }
+
+
+def _baseline(report: Report) -> dict[str, Any]:
+    """The key that --baseline adds."""
+    if report.layout.baseline is None:
+        return {}
+    comparison = compare(report.layout.baseline, report.layout)
+    return {
+        "baseline": {
+            "file": comparison.old_file,
+            "template": comparison.template,
+            "memory": comparison.memory,
+            "changes": [
+                {
+                    "kind": change.kind,
+                    "name": change.name,
+                    "old_offset": change.old.offset if change.old else None,
+                    "new_offset": change.new.offset if change.new else None,
+                    "bytes": change.bytes,
+                }
+                for change in comparison.changes
+            ],
+        }
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from percpu_tools.checker import Report
+from percpu_tools.compare import Comparison, compare
 from percpu_tools.findings import Finding
 from percpu_tools.layout import Layout
 from percpu_tools.names import printable
@@ -69,6 +70,13 @@ def _report(report: Report) -> Iterator[Line]:
     for finding in report.findings:
         yield []
         yield from _finding(report, finding)
+    if layout.baseline is not None:
+        yield []
+        yield from _comparison(compare(layout.baseline, layout), layout.cpu_num)
+    if report.suppressed:
+        yield []
+    for finding, reason in report.suppressed:
+        yield [("suppressed: ", "dim"), (f"{finding.rule} {finding.slug}: {printable(finding.message)}; {printable(reason)}", "dim")]
     if report.not_judged:
         yield []
     for item in report.not_judged:
@@ -142,6 +150,17 @@ def _finding(report: Report, finding: Finding) -> Iterator[Line]:
     for number, mend in enumerate(finding.fix, 1):
         title = "mend:" if number == 1 else ""
         yield [(f"  {title:<10}", "dim"), (f"{number}. {printable(mend)}", "green")]
+
+
+def _comparison(comparison: Comparison, cpu_num: int | None) -> Iterator[Line]:
+    memory = "unknown" if comparison.memory is None else f"{comparison.memory:+}"
+    yield [(f"since {printable(comparison.old_file)}: template {comparison.template:+} bytes, memory of all areas {memory} bytes", "bold")]
+    for change in comparison.changes:
+        places = [
+            f"{'unknown' if variable.offset is None else hex(variable.offset)}" for variable in (change.old, change.new) if variable is not None
+        ]
+        total = f" x {cpu_num} CPUs = {change.bytes * cpu_num:+}" if cpu_num and change.bytes else ""
+        yield [(f"  {change.kind + ':':<9}{printable(change.name)}, at {' -> '.join(places)}, {change.bytes:+} bytes{total}", "")]
 
 
 def _verdict(report: Report) -> Line:

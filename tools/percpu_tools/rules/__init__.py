@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Union
@@ -19,7 +20,7 @@ from percpu_tools.layout import Layout
 
 Judge = Callable[[Layout, Image], Iterable[Union[Finding, NotJudged]]]
 
-_MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors")
+_MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors", "gates")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Rule:
     title: str
     judge: Judge
     needs_symbols: bool
+    is_users: bool = False
 
     @property
     def explanation(self) -> str:
@@ -40,8 +42,13 @@ class Rule:
         if self.needs_symbols and not image.has_symbols:
             yield NotJudged("the file has no symbol table; check it before it is stripped", rule=self.id, slug=self.slug)
             return
-        for finding in self.judge(layout, image):
-            yield replace(finding, rule=self.id, slug=self.slug)
+        try:
+            for finding in self.judge(layout, image):
+                yield replace(finding, rule=self.id, slug=self.slug)
+        except Exception as error:
+            if not self.is_users or isinstance(error, PercpuError):
+                raise
+            raise PercpuError(f"{image.path}: rule {self.id} failed: {type(error).__name__}: {error}", fix="correct the rule") from error
 
 
 _registered: dict[str, Rule] = {}
@@ -64,9 +71,46 @@ def all_rules() -> tuple[Rule, ...]:
     return tuple(_registered[id] for id in sorted(_registered))
 
 
-def find_rule(name: str) -> Rule:
+_of_users: dict[tuple[str, str], Rule] = {}
+
+
+def user_rule(name: str, folder: str) -> Rule:
+    """A rule of the user's own: `module:function`, found from `folder` or wherever Python finds modules.
+
+    A function that is registered with `rule` has its id and slug; of any other one the name is both.
+    """
+    key = (name, folder)
+    if key not in _of_users:
+        _of_users[key] = _load(name, folder)
+    return _of_users[key]
+
+
+def _load(name: str, folder: str) -> Rule:
+    module, colon, function = name.partition(":")
+    if not (module and colon and function):
+        raise PercpuError(f"rule is {name!r}: expected module:function")
+    sys.path.insert(0, folder)
+    try:
+        judge = getattr(importlib.import_module(module), function, None)
+    except Exception as error:
+        # It is the user's code: it may raise whatever Python knows.
+        raise PercpuError(f"rule {name}: {module} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
+    if not callable(judge):
+        raise PercpuError(f"rule {name}: {module} has no function {function!r}")
+    for id, registered in tuple(_registered.items()):
+        if registered.judge is judge:
+            # Named in one configuration, it is not asked under another one.
+            return replace(_registered.pop(id), is_users=True)
+    slug = function.replace("_", "-")
+    title = (inspect.getdoc(judge) or slug).split("\n", 1)[0].rstrip(".")
+    return Rule(slug, slug, title, judge, needs_symbols=False, is_users=True)
+
+
+def find_rule(name: str, of_user: Iterable[Rule] = ()) -> Rule:
     """The rule of that id or slug."""
-    rules = all_rules()
+    rules = (*all_rules(), *of_user)
     for candidate in rules:
         if name.lower() in (candidate.id.lower(), candidate.slug):
             return candidate

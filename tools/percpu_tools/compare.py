@@ -1,0 +1,58 @@
+"""The difference between two layouts of one kernel: what was added, removed, grew, moved, and what that costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from percpu_tools.layout import Layout, Variable
+
+
+@dataclass(frozen=True)
+class Change:
+    """`bytes` is what one area has more (or less, below zero) for it; a variable that only moved costs nothing."""
+
+    kind: str
+    name: str
+    old: Variable | None
+    new: Variable | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`template` is the growth of one area; `memory` that of all areas together, where both files say it."""
+
+    old_file: str
+    changes: tuple[Change, ...]
+    template: int
+    memory: int | None
+
+
+def compare(old: Layout, new: Layout) -> Comparison:
+    """What is different in `new`."""
+    before = _by_symbol(old)
+    after = _by_symbol(new)
+    changes = [Change("removed", variable.name, variable, None, -variable.size) for symbol, variable in before.items() if symbol not in after]
+    for symbol, variable in after.items():
+        was = before.get(symbol)
+        if was is None:
+            changes.append(Change("added", variable.name, None, variable, variable.size))
+        elif was.size != variable.size:
+            kind = "grew" if variable.size > was.size else "shrank"
+            changes.append(Change(kind, variable.name, was, variable, variable.size - was.size))
+        elif was.offset != variable.offset:
+            changes.append(Change("moved", variable.name, was, variable, 0))
+    memory = None
+    if old.reserved is not None and new.reserved is not None:
+        memory = new.reserved - old.reserved
+    return Comparison(old.file, tuple(changes), (new.template_size or 0) - (old.template_size or 0), memory)
+
+
+def _by_symbol(layout: Layout) -> dict[tuple[str, int], Variable]:
+    """The variables by symbol; those of one name, in files of their own, by their order."""
+    seen: dict[str, int] = {}
+    result = {}
+    for variable in layout.variables:
+        number = seen[variable.symbol] = seen.get(variable.symbol, -1) + 1
+        result[variable.symbol, number] = variable
+    return result

@@ -1,0 +1,162 @@
+"""The configuration: `[tool.percpu]` in pyproject.toml, or percpu.toml beside the sources.
+
+    cpu_num = 8
+    budget = 4096
+    baseline = "release/kernel.elf"
+    rules = ["mykernel.rules:no_big_arrays"]
+
+    [severity]
+    T27 = "warning"
+
+    [[suppress]]
+    rule = "T13"
+    section = ".boot"
+    reason = "the boot code is unmapped before CPU 1 starts"
+
+In pyproject.toml the tables are `[tool.percpu]`, `[tool.percpu.severity]` and `[[tool.percpu.suppress]]`. A
+relative path is relative to the file that says it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from percpu_tools.errors import PercpuError
+from percpu_tools.findings import LEVELS, Finding
+
+FILE = "percpu.toml"
+PROJECT_FILE = "pyproject.toml"
+
+_KEYS = ("cpu_num", "budget", "baseline", "rules", "severity", "suppress")
+_SUPPRESS_KEYS = ("rule", "reason", "symbol", "section")
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """Findings that the user has looked at; `symbol` and `section` may hold `*`, and `None` is any."""
+
+    rule: str
+    reason: str
+    symbol: str | None = None
+    section: str | None = None
+
+    def matches(self, finding: Finding) -> bool:
+        return (
+            self.rule.lower() in (finding.rule.lower(), finding.slug)
+            and (self.symbol is None or fnmatchcase(finding.symbol or "", self.symbol))
+            and (self.section is None or fnmatchcase(finding.section or "", self.section))
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    path: str | None = None
+    cpu_num: int | None = None
+    budget: int | None = None
+    baseline: str | None = None
+    rules: tuple[str, ...] = ()
+    severity: Mapping[str, str] = field(default_factory=dict)
+    suppressions: tuple[Suppression, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(os.path.abspath(self.path)) if self.path else os.getcwd()
+
+
+def find_config(folder: str | os.PathLike[str] = ".") -> Config:
+    """The configuration of the folder, or of the nearest one above it that has one, up to the repository's top."""
+    place = os.path.abspath(folder)
+    while True:
+        own, project = os.path.join(place, FILE), os.path.join(place, PROJECT_FILE)
+        if os.path.isfile(own):
+            return read_config(own)
+        if os.path.isfile(project) and _table(project) is not None:
+            return read_config(project)
+        above = os.path.dirname(place)
+        if above == place or os.path.exists(os.path.join(place, ".git")):
+            return Config()
+        place = above
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """The configuration in that file."""
+    name = os.fspath(path)
+    table = _table(name)
+    if table is None:
+        raise PercpuError(f"{name}: there is no [tool.percpu]", fix="write the configuration under [tool.percpu]")
+    for key in table:
+        if key not in _KEYS:
+            raise PercpuError(f"{name}: unknown key {key!r}: expected one of {', '.join(_KEYS)}")
+    baseline = _of_type(name, table, "baseline", str, "a path")
+    rules = _of_type(name, table, "rules", list, "a list of \"module:function\"") or []
+    for rule in rules:
+        if not isinstance(rule, str):
+            raise PercpuError(f"{name}: rules holds {rule!r}: expected \"module:function\"")
+    severity = _of_type(name, table, "severity", dict, "a table from rules to levels") or {}
+    for rule, level in severity.items():
+        if level not in LEVELS:
+            raise PercpuError(
+                f"{name}: severity of {rule} is {level!r}: expected one of {', '.join(LEVELS)}",
+                fix="to silence a rule, write a [[suppress]] table with its reason",
+            )
+    return Config(
+        path=name,
+        cpu_num=_of_type(name, table, "cpu_num", int, "a whole number"),
+        budget=_of_type(name, table, "budget", int, "a number of bytes"),
+        baseline=os.path.join(os.path.dirname(name), baseline) if baseline else None,
+        rules=tuple(rules),
+        severity=severity,
+        suppressions=tuple(_suppressions(name, _of_type(name, table, "suppress", list, "[[suppress]] tables") or [])),
+    )
+
+
+def _table(path: str) -> dict[str, Any] | None:
+    """What concerns us in the file; `None` where a pyproject.toml says nothing of us."""
+    # Imported here: most checks have no configuration to read.
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        with open(path, "rb") as stream:
+            document: dict[str, Any] = toml.load(stream)
+    except OSError as error:
+        raise PercpuError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError and UnicodeDecodeError are both ValueErrors.
+        raise PercpuError(f"{path}: not TOML: {error}") from error
+    if os.path.basename(path) != PROJECT_FILE:
+        return document
+    tool = document.get("tool")
+    table = tool.get("percpu") if isinstance(tool, dict) else None
+    return table if isinstance(table, dict) else None
+
+
+def _of_type(path: str, table: Mapping[str, Any], key: str, kind: type, wanted: str) -> Any:
+    value = table.get(key)
+    if value is None or (isinstance(value, kind) and (kind is not int or _is_count(value))):
+        return value
+    raise PercpuError(f"{path}: {key} is {value!r}: expected {wanted}")
+
+
+def _is_count(value: Any) -> bool:
+    # TOML's true is an int to Python.
+    return not isinstance(value, bool) and bool(value >= 0)
+
+
+def _suppressions(path: str, tables: list[Any]) -> list[Suppression]:
+    result = []
+    for number, table in enumerate(tables, 1):
+        where = f"{path}: suppress number {number}"
+        if not isinstance(table, dict) or not isinstance(table.get("rule"), str):
+            raise PercpuError(f"{where} names no rule", fix='write rule = "T13"')
+        for key, value in table.items():
+            if key not in _SUPPRESS_KEYS or not isinstance(value, str):
+                raise PercpuError(f"{where} has {key} = {value!r}: expected texts under {', '.join(_SUPPRESS_KEYS)}")
+        if not table.get("reason", "").strip():
+            raise PercpuError(f"{where}, of {table['rule']}, gives no reason", fix='write why it is right here: reason = "..."')
+        result.append(Suppression(**table))
+    return result
