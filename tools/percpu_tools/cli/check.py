@@ -14,12 +14,13 @@ from percpu_tools.errors import PercpuError
 if TYPE_CHECKING:
     from percpu_tools.checker import Report
 
-FORMATS = ("text", "json", "sarif")
+FORMATS = ("text", "json", "sarif", "svg", "html")
 
 _EXAMPLES = """\
   percpu-check kernel.elf
   percpu-check --cpu-num 4 --format json -o report.json kernel.elf
   percpu-check --disable T23 kernel.elf
+  percpu-check --types --format html -o area.html kernel.elf
   percpu-check --types --format sarif -o percpu.sarif kernel.elf
   percpu-check --budget 4096 --baseline release/kernel.elf kernel.elf
   percpu-check --explain T05
@@ -31,7 +32,7 @@ exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = common.parser("percpu-check", "Judge the per-CPU data of linked ELF files.", _EXAMPLES)
     parser.add_argument("files", nargs="*", metavar="ELF", help="a linked kernel or program")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="text (the default), json or sarif")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="text (the default), json, sarif, or a picture of the area: svg, html")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report there in place of standard output")
     parser.add_argument("--cpu-num", metavar="N", help="the number of CPUs that the files should be linked for")
     parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="do not ask this rule; may be given several times")
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (options.list_rules or options.explain is not None or options.files):
         parser.error("name at least one ELF file")
+    if options.format == "svg" and len(options.files) > 1:
+        parser.error(f"--format svg draws one file, and {len(options.files)} are named: name one, or use --format html")
     return common.run(parser.prog, lambda: _run(parser.prog, options))
 
 
