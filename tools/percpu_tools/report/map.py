@@ -261,5 +261,6 @@ def _remarks(row: Row) -> Iterator[tuple[str, str]]:
         if piece.entry is not None and piece.entry.straddles and piece.is_first and not piece.is_last:
             yield "straddles", f"{piece.entry.name} straddles"
     free = sum(piece.size for piece in row.pieces if piece.kind == "hole")
-    if free:
+    # Of a line that holds nothing else, the hole itself says it.
+    if free and len(row.pieces) > 1:
         yield "free", f"{amount(free)} free"

@@ -127,9 +127,11 @@ def label(piece: Piece, width: float) -> list[str]:
     if not piece.is_first:
         return [_cut(f"\u2026 {entry.name}", fits)] if fits >= 6 else []
     name = entry.name if len(entry.name) <= fits else entry.name.rsplit("::", 1)[-1]
-    details = amount(entry.size) + (f", {entry.type}" if entry.type is not None else "")
     if len(name) <= fits:
-        return [name, _cut(details, fits) if fits >= 8 else str(entry.size)]
+        details = amount(entry.size) + (f", {entry.type}" if entry.type is not None else "")
+        # A type cut short still says something; a size cut short does not.
+        size = next((text for text in (amount(entry.size), str(entry.size)) if len(text) <= fits), "")
+        return [name, _cut(details, fits) if fits >= len(amount(entry.size)) + 6 else size]
     if fits < 2:
         return []
     return [name[:fits], _cut(name[fits:], fits)]
