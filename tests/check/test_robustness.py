@@ -7,6 +7,7 @@ import time
 
 import pytest
 import toolchain
+from check import test_contents
 from check.builds import VARIABLES, judge
 from elftools.elf.elffile import ELFFile
 from percpu_tools import PercpuError, check
@@ -29,6 +30,18 @@ def small(tmp_path_factory) -> bytes:
     (folder / "x.c").write_text("void _start(void) {}\n" + toolchain.variable("x", 1))
     toolchain.run(["arm-none-eabi-gcc", "-nostdlib", "-ffreestanding", str(folder / "x.c"), "-o", str(folder / "x.elf")])
     return (folder / "x.elf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def relocated(tmp_path_factory) -> bytes:
+    """A file with everything that the rules about contents read: constructors, kept relocations."""
+    folder = tmp_path_factory.mktemp("relocated")
+    case = test_contents.TestT15ConstructorTouchesTemplate
+    kernel = test_contents.compile_cxx(folder, case.SOURCE + test_contents.in_template("int *percpu_storage_p = &percpu_storage_x;", "p"))
+    done = toolchain.try_link(folder, [kernel], [test_contents.in_image("0x200000").replace(*case.TABLE)], "--emit-relocs", linker="lld")
+    assert done.returncode == 0, done.stderr
+    assert {finding.rule for finding in check(folder / "kernel.elf").findings} == {"T15", "T30"}
+    return (folder / "kernel.elf").read_bytes()
 
 
 def judged_or_refused(path, data: bytes) -> None:
@@ -59,7 +72,7 @@ def test_every_byte_of_the_headers(which, request, tmp_path):
         judged_or_refused(path, data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
 
 
-@pytest.mark.parametrize("which", ["kernel", "small"])
+@pytest.mark.parametrize("which", ["kernel", "small", "relocated"])
 def test_many_changes_at_once(which, request, tmp_path):
     data = request.getfixturevalue(which)
     path = tmp_path / "kernel.elf"

@@ -51,6 +51,9 @@ _SYMBOL_BINDINGS = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 
 _LOCALS_LOOKED_AT = 1000
 
+# A kernel has a dozen. Every section is looked for in each of them, which a hostile file would make last for ever.
+_MOST_SEGMENTS = 256
+
 # Elf32_Rel(a), Elf64_Rel(a): r_offset, r_info and, in Rela, r_addend.
 _RELOCATION_FORMAT = {(32, "SHT_REL"): "II", (32, "SHT_RELA"): "IIi", (64, "SHT_REL"): "QQ", (64, "SHT_RELA"): "QQq"}
 
@@ -139,6 +142,8 @@ class Image:
             self.sections: tuple[Section, ...] = tuple(self._sections())
         with self._reading("the program headers"):
             self.segments: tuple[Segment, ...] = tuple(self._segments())
+            if len(self.segments) > _MOST_SEGMENTS:
+                raise PercpuError(f"{self.path}: {len(self.segments)} load segments: expected at most {_MOST_SEGMENTS}")
         self.target = targets.target_of_elf(self.machine, self.elf_class)
         self._symbol_table = next((section for section in self.sections if section.type == "SHT_SYMTAB"), None)
 

@@ -15,6 +15,9 @@ _TABLES = (".init_array", ".preinit_array", ".ctors")
 
 # Without a symbol of its own, a constructor's end is not known; it is not looked at further than this.
 _LONGEST = 0x10000
+# No program's constructors are longer together, or more; a hostile file's may be, and overlap.
+_MOST_CODE = 1 << 22
+_MOST_CONSTRUCTORS = 4096
 
 # x86: the segment prefixes by which an access goes through the base register.
 _SEGMENT_PREFIX = re.compile(rb"[\x64\x65][\x66\xf2\xf3\x40-\x4f]{0,3}(?:\x0f[\x38\x3a]?)?.?.?\Z", re.DOTALL)
@@ -57,7 +60,7 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
         return
     tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
-    starts = sorted({word for table in tables for _, word in image.words(table) if _home(image, word) is not None})
+    starts = sorted({word for table in tables for _, word in image.words(table)[:_MOST_CONSTRUCTORS] if _home(image, word) is not None})
     if not starts:
         if tables and image.type == "ET_DYN":
             yield NotJudged("the constructors' addresses are put into .init_array by the loader")
@@ -121,13 +124,16 @@ def _relocated_accesses(
         mine = [function for function in functions if home is not None and function.section == home.number]
         if not mine or home is None:
             continue
+        mine.sort(key=lambda function: function.value)
+        begins = [function.value for function in mine]
         for relocation in image.relocations(table):
             symbol = relocation.symbol
-            if relocation.type not in types or symbol is None or symbol.section != section.number:
+            at = bisect_right(begins, relocation.offset) - 1
+            if at < 0 or relocation.type not in types or symbol is None or symbol.section != section.number:
                 continue
-            for function in mine:
-                if function.value <= relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
-                    yield relocation.offset, function
+            function = mine[at]
+            if relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
+                yield relocation.offset, function
 
 
 def _through_base(image: Image, home: Section, place: int) -> bool:
@@ -144,9 +150,11 @@ def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) ->
     2.2.1.6), and with each length that an immediate behind it may have.
     """
     assert layout.load_start is not None and layout.load_end is not None
+    examined = 0
     for function in functions:
         home = image.section_at(function.section)
-        if home is None or not home.has_bytes:
+        examined += min(function.size, _LONGEST)
+        if home is None or not home.has_bytes or examined > _MOST_CODE:
             continue
         code = image.data(home, function.value, min(function.size, _LONGEST))
         for at in range(1, len(code) - 3):

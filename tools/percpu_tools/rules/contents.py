@@ -87,7 +87,8 @@ def _without_symbol(layout: Layout, image: Image, section: Section, covered: lis
     """The first bytes that no symbol covers and that are no padding."""
     assert layout.load_start is not None and layout.load_end is not None
     position = layout.load_start
-    for number, (start, size) in enumerate([*covered, (layout.load_end, 0)]):
+    bounds = [*covered, (layout.load_end, 0)]
+    for number, (start, size) in enumerate(bounds):
         gap = image.data(section, position, start - position) if start > position else b""
         # Linkers pad with zeros, or repeat the pattern that the script gives.
         if gap.strip(b"\0") and len(set(gap)) > 1:
@@ -107,7 +108,7 @@ def _without_symbol(layout: Layout, image: Image, section: Section, covered: lis
             return
         if size == 0 and number < len(covered):
             # A label of assembly: its extent is not known, it lasts until the next one.
-            size = max(([*covered, (layout.load_end, 0)][number + 1][0]) - start, 0)
+            size = max(bounds[number + 1][0] - start, 0)
         position = max(position, start + size)
 
 

@@ -78,21 +78,24 @@ def _read_mostly_beside_others(layout: Layout, line: int) -> Iterator[Finding]:
     if begin is None or layout.load_start is None:
         return
     begin -= layout.load_start
+    others = {
+        (variable.offset + variable.size - 1) // line: variable
+        for variable in layout.variables
+        if variable.offset is not None and variable.offset < begin and variable.size
+    }
     for first in layout.variables:
-        for other in layout.variables:
-            if first.offset is None or other.offset is None or not other.offset < begin <= first.offset or not other.size:
-                continue
-            if (other.offset + other.size - 1) // line == first.offset // line:
-                yield Finding(
-                    "note",
-                    f"the read-mostly variable {first.name} shares a cache line with {other.name}",
-                    symbol=first.symbol,
-                    section=first.section,
-                    found=f"both on the line at offset {first.offset // line * line:#x}",
-                    expected="read-mostly variables on lines of their own",
-                    fix=("write `. = ALIGN(cache line);` before the read-mostly variables in the linker script",),
-                )
-                return
+        if first.offset is None or first.offset < begin or first.offset // line not in others:
+            continue
+        yield Finding(
+            "note",
+            f"the read-mostly variable {first.name} shares a cache line with {others[first.offset // line].name}",
+            symbol=first.symbol,
+            section=first.section,
+            found=f"both on the line at offset {first.offset // line * line:#x}",
+            expected="read-mostly variables on lines of their own",
+            fix=("write `. = ALIGN(cache line);` before the read-mostly variables in the linker script",),
+        )
+        return
 
 
 @rule("T14", "duplicate-storage", "inline or template storage, or storage that exists more than once")
