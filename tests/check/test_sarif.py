@@ -132,3 +132,14 @@ def test_names_are_neither_links_nor_placeholders(tmp_path, validator):
     text = found(written)[0]["message"]["text"]
     assert r"\x1b\[x\](http://e.vil){{0}}\\\[y\](z)" in text
     assert "\033" not in text
+
+
+def test_what_the_configuration_suppresses_says_why(tmp_path, validator):
+    path = kernel(tmp_path, "bad", NOLOAD)
+    before = fingerprints(log(path))
+    (tmp_path / "percpu.toml").write_text('[[suppress]]\nrule = "T05"\nreason = "the loader fills it"\n')
+    written = log("--config", tmp_path / "percpu.toml", path)
+    validator.validate(written)
+    (result,) = found(written)
+    assert result["suppressions"] == [{"kind": "external", "justification": "the loader fills it"}]
+    assert fingerprints(written) == before

@@ -40,6 +40,14 @@ def render(reports: Sequence[Report]) -> str:
         for finding in report.findings
     ]
     results += [
+        {
+            **_result(report, finding, indexes, number, seen),
+            "suppressions": [{"kind": "external", "justification": printable(reason)}],
+        }
+        for number, report in enumerate(reports)
+        for finding, reason in report.suppressed
+    ]
+    results += [
         _open_result(report, item, indexes, number)
         for number, report in enumerate(reports)
         for item in report.not_judged
