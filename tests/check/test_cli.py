@@ -138,6 +138,15 @@ def test_output_to_a_file(good, tmp_path):
     assert run("-o", tmp_path / "none" / "report.txt", good).returncode == 2
 
 
+def test_output_to_a_pipe_is_written_and_not_replaced(good, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    assert run("-o", pipe, good).returncode == 0
+    assert reader.communicate(timeout=60)[0].endswith("nothing found\n")
+    assert pipe.is_fifo()
+
+
 def test_a_stripped_file_is_not_taken_for_innocent(good):
     toolchain.run(["strip", str(good)])
     done = run("--cpu-num", "8", good)
