@@ -59,6 +59,7 @@ _FEATURES = ((), ("non-zero-vma",), ("preempt",), ("non-zero-vma", "preempt"))
 
 # Features that are tried by themselves and in the other layout.
 _MORE_FEATURES = {
+    "x86_64": ("checked", "all-near", "base-register=fs", "base-register=user"),
     "aarch64": (
         *("restartable", "checked", "all-near", "large-template", "base-register=TPIDR_EL0"),
         *("base-register=TPIDRRO_EL0", "base-register=x18", "base-register=user"),
@@ -152,6 +153,7 @@ def _rows() -> list[Variant]:
         if arch == "arm":
             in_thumb = _more_rows(arch, compiler, linker, ("restartable", "all-near"))
             rows.extend(replace(row, cxxflags=("-mthumb",)) for row in in_thumb)
+    rows.extend(row for arch in ARCHITECTURES for row in _pairs(arch) if row not in rows)
     for ((arch, mode), features), compiler, linker in itertools.product(_MODES.items(), COMPILERS, LINKERS):
         rows.append(Variant(arch, compiler, linker, mode=mode))
         rows.append(Variant(arch, compiler, linker, mode=mode, opt="-O0", init="dynamic", features=("preempt",)))
@@ -171,6 +173,17 @@ def _more_rows(arch: str, compiler: str, linker: str, features: Iterable[str]) -
             yield Variant(arch, compiler, linker, opt="-O0", features=(feature,))
             if (compiler, linker) in _LTO:
                 yield Variant(arch, compiler, linker, opt="-O2 -flto", features=(feature,))
+
+
+def _pairs(arch: str) -> Iterator[Variant]:
+    """Every two features that go together, with the toolchains in turn."""
+    tools = itertools.cycle([tool for tool in toolchains(arch) if tool in _LTO])
+    features = ("non-zero-vma", "preempt", "sp-naive", *_MORE_FEATURES[arch])
+    for pair in itertools.combinations(features, 2):
+        two_registers = all(feature.startswith("base-register=") for feature in pair)
+        if not two_registers and set(pair) != {"restartable", "sp-naive"}:
+            compiler, linker = next(tools)
+            yield Variant(arch, compiler, linker, features=tuple(sorted(pair)))
 
 
 def _linux_rows(arch: str, compiler: str, linker: str) -> Iterator[Variant]:
