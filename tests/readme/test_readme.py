@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from cxx.build import COMPILERS, FREESTANDING, compile_object
+from matrix import ARCHITECTURES, toolchains
+from percpu_tools.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -70,7 +72,8 @@ def kernel(tmp_path_factory) -> Path:
 def test_the_code_compiles(tmp_path, compiler):
     source = tmp_path / "kernel.cpp"
     source.write_text(kernel_source())
-    done = compile_object([compiler], source, tmp_path / "kernel.o", "-O2", "-Wall", "-Werror", "-fno-pic", *FREESTANDING)
+    flags = ("-O2", "-Wall", "-Werror", "-fno-pic", *FREESTANDING)
+    done = compile_object([compiler], source, tmp_path / "kernel.o", *flags)
     assert done.returncode == 0, done.stderr
 
 
@@ -87,6 +90,15 @@ def test_there_are_commands_to_run():
 def test_each_command_runs(kernel, command):
     done = subprocess.run(command.split(), cwd=kernel, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_architectures_are_those_of_the_matrix():
+    titles = {"gcc": "GCC", "clang": "Clang", "ld": "GNU ld", "lld": "lld"}
+    for arch in ARCHITECTURES:
+        first, *others = (f"`{register}`" for register in TARGETS[arch].base_registers)
+        compilers, linkers = zip(*toolchains(arch))
+        made = [", ".join(titles[name] for name in titles if name in used) for used in (compilers, linkers)]
+        assert f"| `{arch}` | {first} | {', '.join(others)} | {' | '.join(made)} |" in README
 
 
 def test_files_that_it_names_are_there():
