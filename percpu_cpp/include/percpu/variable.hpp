@@ -9,9 +9,6 @@
 //   another CPU's copy                remote_ref(cpu_id), for_each(f), sum()
 //   the initial value again           reset_to_init()
 //
-// The accessors without a suffix are safe against preemption and migration when the feature `preempt`
-// is on: they take one step, or hold the CPU. Those ending in `_raw` never hold it.
-//
 // A scalar (scalar.hpp) is an integer, bool, enum, pointer or floating-point number.
 //
 //   operation                      on                          gives
@@ -20,10 +17,23 @@
 //   add  sub  fetch_add            integer, float, pointer     nothing; nothing; the old value
 //   and  or  xor                   integer, bool, enum         nothing
 //
-// Updates (all but read and write) and interrupts: where an update is one step, as on x86_64 with one
-// instruction each, no interrupt comes in between. Elsewhere the caller masks a handler that updates
-// the same variable. An update of a floating-point number repeats a compare_exchange until it stores.
-// No update is safe against another CPU that writes this CPU's copy.
+// What they are safe against. An update is every operation but read and write; a handler is one that
+// updates the same variable on the same CPU; "guard" needs the feature `preempt`.
+//
+//                                  preemption, migration    a handler       other CPUs' reads   writes
+//   x86_64: all, also _raw         yes, one instruction     yes             whole values        no
+//   sp-naive: all, also _raw       yes, atomics             yes             (one CPU)           (one CPU)
+//   restartable: all, also _raw    yes, restarted           yes             whole values        no
+//   near read, write, also _raw,   yes, one instruction     yes             whole values        no
+//     RISC-V, LoongArch64, x18
+//   other read, write              guard                    yes             whole values        no
+//   other updates                  guard                    mask it         whole values        no
+//   other _raw                     the caller's affair      as above        whole values        no
+//   words wider than a register    guard; _raw: caller's    mask it         torn                no
+//   with_current, current_ref      guard                    mask it         torn                no
+//
+// The last column: no accessor is atomic towards another CPU that writes this CPU's copy. An update of a
+// floating-point number repeats a compare_exchange until it stores, and is as safe as that.
 
 #pragma once
 
