@@ -176,8 +176,8 @@ def test_variables_set_behind_the_tool_count(project):
         env.Program("kernel.elf", [objects, "events.cpp"], CCFLAGS=["-DPROGRAM", env["CCFLAGS"]])
     """)
     project.write("panic.cpp", "")
-    project.replace("events.cpp", "void percpu_preempt_enable() {}",
-                    "void percpu_preempt_enable() {}\n[[noreturn]] void percpu_panic(const char*) { for (;;) {} }")
+    hook, panic = "void percpu_preempt_enable() noexcept {}", "[[noreturn]] void percpu_panic(const char*) noexcept"
+    project.replace("events.cpp", hook, f"{hook}\n{panic} {{ for (;;) {{}} }}")
     run = project.scons()
     assert run.status == 0, run.err
     compilations = [line for line in run.out.splitlines() if " -c " in line]
