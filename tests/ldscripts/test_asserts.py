@@ -62,9 +62,10 @@ def test_with_all_near_every_variable_ends_within_reach(tmp_path, linker, sectio
     assert "ERROR(percpu): the near variables end beyond 2048 bytes" in done.stderr
 
 
+@pytest.mark.parametrize("feature", ["non-zero-vma", "base-register=user"])
 @pytest.mark.parametrize("linker", toolchain.LINKERS)
-def test_near_variables_have_no_limit_in_image(tmp_path, linker):
-    assert link_for(tmp_path, "riscv64", linker, near(9000), features=["non-zero-vma"]).returncode == 0
+def test_near_variables_have_no_limit_in_image_or_behind_a_base_of_the_users_own(tmp_path, linker, feature):
+    assert link_for(tmp_path, "riscv64", linker, near(9000), features=[feature]).returncode == 0
 
 
 @pytest.mark.parametrize("linker", toolchain.LINKERS)

@@ -101,7 +101,8 @@ def _context(
         "insert_after": insert_after,
         "load_offset": _load_offset(load_offset),
         "cache_line": targets.parse_cache_line(cache_line, arch),
-        "near_reach": machine.near_reach,
+        # A base of the user's own is no register that a load's immediate could be added to.
+        "near_reach": 0 if chosen.base_register == targets.USER_BASE else machine.near_reach,
         "far_reach": 0 if "large-template" in chosen else machine.far_reach,
         "bss_bounds": BSS_BOUNDS,
     }

@@ -118,7 +118,12 @@ void check_preemption() {
     const size_t before = preempt_holds.read_current_raw();
     mail.write_current(mail.read_current() + 1);
     const bool held = preempt_holds.read_current_raw() != before;
-    constexpr bool needs_hold = !percpu::arch::access_is_one_step<percpu::Reach::far, sizeof(uint32_t)>;
+#ifdef PERCPU_ALL_NEAR
+    constexpr auto reach = percpu::Reach::near;
+#else
+    constexpr auto reach = percpu::Reach::far;
+#endif
+    constexpr bool needs_hold = !percpu::arch::access_is_one_step<reach, sizeof(uint32_t)>;
     check(held == needs_hold, "a scalar access holds the CPU only where it takes more than one step");
     print("holds on a CPU: ", preempt_holds.sum(), ", all given back\n");
 #endif
