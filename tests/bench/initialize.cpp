@@ -2,8 +2,10 @@
 //
 //     initialize CPUS ROUNDS REPEATS
 //
-// prints a line a round: nanoseconds of one `init`, nanoseconds of the copies alone. The memory is touched
-// before, so that no page fault is timed; few and small areas are made REPEATS times a round.
+// prints a line a round: nanoseconds of one `init` and of the copies alone, first as at boot, then again and
+// again in the same memory. At boot no cache holds the memory of the areas, and other CPUs wait until they can
+// see them: so the lines are flushed before, and a fence ends each time. The memory has been touched, so that no
+// page fault is timed. REPEATS sets of areas are made a round, for the clock is too coarse for a small one.
 #include <percpu/percpu.hpp>
 
 #include <cstdio>
@@ -38,14 +40,20 @@ double now() {
     return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
 }
 
+// The average of `make`, called with 0, 1 and so on.
 template <class Make>
 double timed(uint64_t repeats, Make make) {
     const double start = now();
     for (uint64_t number = 0; number < repeats; ++number) {
-        make();
+        make(number);
         asm volatile("" : : : "memory");
     }
     return (now() - start) / static_cast<double>(repeats);
+}
+
+void flush(const char* memory, size_t bytes) {
+    for (size_t offset = 0; offset < bytes; offset += PERCPU_CACHE_LINE) __builtin_ia32_clflush(memory + offset);
+    __builtin_ia32_mfence();
 }
 
 }  // namespace
@@ -65,28 +73,39 @@ int main(int count, char** arguments) {
                     AREA_BYTES);
         return 1;
     }
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    const size_t pool = bytes * repeats;
+    void* memory = mmap(nullptr, pool, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED) {
-        std::printf("no %zu bytes of memory\n", bytes);
+        std::printf("no %zu bytes of memory\n", pool);
         return 1;
     }
     char* base = static_cast<char*>(memory);
-    const auto init = [&] {
-        if (!percpu::init(base, cpus)) std::abort();
+    const auto init = [&](char* areas) {
+        if (!percpu::init(areas, cpus)) std::abort();
     };
-    const auto copy = [&] { copies(base, stride, cpus); };
-    init();
-    copy();
+    const auto copy = [&](char* areas) { copies(areas, stride, cpus); };
+    const auto at_boot = [&](auto make) {
+        flush(base, pool);
+        return timed(repeats, [&](uint64_t number) {
+            make(base + number * bytes);
+            __builtin_ia32_mfence();
+        });
+    };
+    const auto again = [&](auto make) {
+        return timed(repeats, [&](uint64_t) { make(base); });
+    };
+    init(base);
+    copy(base);
     for (uint64_t round = 0; round < rounds; ++round) {
         // Who goes first changes, for the first to go finds the caches as the round before left them.
-        double ours, theirs;
+        double ours[2], theirs[2];
         if (round % 2 == 0) {
-            ours = timed(repeats, init);
-            theirs = timed(repeats, copy);
+            ours[0] = at_boot(init), theirs[0] = at_boot(copy);
+            ours[1] = again(init), theirs[1] = again(copy);
         } else {
-            theirs = timed(repeats, copy);
-            ours = timed(repeats, init);
+            theirs[0] = at_boot(copy), ours[0] = at_boot(init);
+            theirs[1] = again(copy), ours[1] = again(init);
         }
-        std::printf("%g\t%g\n", ours, theirs);
+        std::printf("%g\t%g\t%g\t%g\n", ours[0], theirs[0], ours[1], theirs[1]);
     }
 }
