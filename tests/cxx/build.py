@@ -10,9 +10,15 @@ import percpu_tools
 
 HERE = Path(__file__).parent
 COMPILERS = {"gcc": "g++", "clang": "clang++-19"}
+# Linux gives a program of ARM or AArch64 no register of its own that the C library leaves alone.
+_USER_BASE = ("-DPERCPU_BASE_REGISTER=user", f'-DPERCPU_BASE_REGISTER_HEADER="{HERE / "user_base.hpp"}"')
 # Other architectures' compilers for Linux programs, which are linked statically, for user-mode emulation. RISC-V
 # keeps the base in gp, so neither the program nor the C library in it may be relaxed to use gp otherwise (T02).
 CROSS = {
+    ("aarch64", "gcc"): ("aarch64-linux-gnu-g++", "-static", *_USER_BASE),
+    ("aarch64", "clang"): ("clang++-19", "--target=aarch64-linux-gnu", "-static", *_USER_BASE),
+    ("arm", "gcc"): ("arm-linux-gnueabihf-g++", "-march=armv7-a+fp", "-static", *_USER_BASE),
+    ("arm", "clang"): ("clang++-19", "--target=armv7a-linux-gnueabihf", "-static", *_USER_BASE),
     ("riscv64", "gcc"): ("riscv64-linux-gnu-g++", "-static", "-mno-relax", "-Wl,--no-relax"),
     ("riscv64", "clang"): ("clang++-19", "--target=riscv64-linux-gnu", "-static", "-mno-relax", "-Wl,--no-relax"),
     ("loongarch64", "gcc"): ("loongarch64-linux-gnu-g++", "-static"),

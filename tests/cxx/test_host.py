@@ -27,6 +27,10 @@ BUILDS = [
 
 
 EMULATED = [
+    pytest.param("aarch64", "gcc", "ld", "-O2", id="aarch64-gcc-ld"),
+    pytest.param("aarch64", "clang", "lld", "-O2", id="aarch64-clang-lld"),
+    pytest.param("arm", "gcc", "ld", "-O2", id="arm-gcc-ld"),
+    pytest.param("arm", "clang", "lld", "-O2", id="arm-clang-lld"),
     pytest.param("riscv64", "gcc", "ld", "-O2", id="riscv64-gcc-ld"),
     pytest.param("riscv64", "gcc", "lld", "-O0", id="riscv64-gcc-lld"),
     pytest.param("riscv64", "clang", "lld", "-O2", id="riscv64-clang-lld"),
