@@ -1,111 +1,60 @@
 """An ELF file, read as far as the rules need it.
 
-pyelftools reads the structures of the format: header, sections, segments, notes. Symbol tables are
-read in bulk with `struct`, because a kernel has a few hundred thousand symbols of which a few dozen
-matter. Whatever is wrong with the file, the one exception that leaves this module is PercpuError.
+The file is mapped, not read: of a kernel's hundreds of megabytes a check looks at a few. `elf` takes the headers
+apart, and `symbols` the symbol table; pyelftools, which takes longer to import than a check takes to run, is asked for
+debug information only. Whatever is wrong with the file, the one exception that leaves this module is PercpuError.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import re
 import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.notes import iter_notes
-
-from percpu_tools import targets
+from percpu_tools import elf, targets
+from percpu_tools.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE, Section, Segment
 from percpu_tools.errors import PercpuError
 from percpu_tools.note import Note, parse_note
+from percpu_tools.symbols import SHN_ABS, SHN_COMMON, SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX, Symbol, SymbolTable
 
 if TYPE_CHECKING:
     from elftools.dwarf.dwarfinfo import DWARFInfo
 
-SHF_WRITE = 0x1
-SHF_ALLOC = 0x2
-SHF_EXECINSTR = 0x4
-SHF_TLS = 0x400
-
-# Special section indices (gABI, "Special Section Indexes").
-SHN_UNDEF = 0
-SHN_LORESERVE = 0xFF00
-SHN_ABS = 0xFFF1
-SHN_COMMON = 0xFFF2
-SHN_XINDEX = 0xFFFF
+# What rules take from here, wherever it is defined.
+__all__ = [
+    "SHF_ALLOC",
+    "SHF_EXECINSTR",
+    "SHF_TLS",
+    "SHF_WRITE",
+    "SHN_ABS",
+    "SHN_COMMON",
+    "SHN_LORESERVE",
+    "SHN_UNDEF",
+    "Image",
+    "Relocation",
+    "Section",
+    "Segment",
+    "Symbol",
+]
 
 NOTE_SECTION = ".note.percpu"
-
-# Sizes of the structures (gABI): file offsets that the header gives are checked against the file with these.
-_SECTION_HEADER_SIZE = {32: 40, 64: 64}
-_PROGRAM_HEADER_SIZE = {32: 32, 64: 56}
-# st_name, then the rest in the order that each class has it.
-_SYMBOL_FORMAT = {32: "IIIBBH", 64: "IBBHQQ"}
-
-_SYMBOL_TYPES = {0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS"}
-_SYMBOL_BINDINGS = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "UNIQUE"}
 
 _LOCALS_LOOKED_AT = 1000
 
 # A kernel has a dozen. Every section is looked for in each of them, which a hostile file would make last for ever.
 _MOST_SEGMENTS = 256
 
+# The sections of a file lie beside each other. Where many claim the same bytes, reading each takes for ever.
+_MOST_OVERLAP = 4
+
+_AGAIN = "build or copy the file again"
+
 # Elf32_Rel(a), Elf64_Rel(a): r_offset, r_info and, in Rela, r_addend.
 _RELOCATION_FORMAT = {(32, "SHT_REL"): "II", (32, "SHT_RELA"): "IIi", (64, "SHT_REL"): "QQ", (64, "SHT_RELA"): "QQq"}
-
-
-class Section(NamedTuple):
-    number: int
-    name: str
-    type: str
-    flags: int
-    address: int
-    offset: int
-    size: int
-    alignment: int
-    link: int
-    entry_size: int
-    info: int = 0
-
-    @property
-    def end(self) -> int:
-        return self.address + self.size
-
-    @property
-    def is_allocated(self) -> bool:
-        return bool(self.flags & SHF_ALLOC)
-
-    @property
-    def is_executable(self) -> bool:
-        return self.is_allocated and bool(self.flags & SHF_EXECINSTR)
-
-    @property
-    def has_bytes(self) -> bool:
-        """Whether the file holds its contents."""
-        return self.type != "SHT_NOBITS"
-
-
-class Segment(NamedTuple):
-    """A PT_LOAD program header."""
-
-    offset: int
-    address: int
-    load_address: int
-    file_size: int
-    memory_size: int
-
-
-class Symbol(NamedTuple):
-    name: str
-    value: int
-    size: int
-    type: str
-    section: int
-    binding: str = "GLOBAL"
 
 
 class Relocation(NamedTuple):
@@ -127,25 +76,22 @@ class Image:
         self.path = os.fspath(path)
         self._bytes = _map(self.path)
         with self._reading("the ELF header"):
-            # It reads from the mapped bytes, not from the file: a size that the file claims for a
-            # structure is then cut at its end, and not allocated first.
-            self._elf = ELFFile(cast("IO[bytes]", self._bytes))
-            header = self._elf.header
-            self.elf_class: int = self._elf.elfclass
-            self.little_endian: bool = self._elf.little_endian
-            self.machine = str(header["e_machine"])
-            self.type = str(header["e_type"])
-            self.entry = int(header["e_entry"])
-            self._check_table("e_shoff", header["e_shoff"], self._elf.num_sections(), header["e_shentsize"], _SECTION_HEADER_SIZE)
-            self._check_table("e_phoff", header["e_phoff"], self._elf.num_segments(), header["e_phentsize"], _PROGRAM_HEADER_SIZE)
+            header = elf.read_header(self._bytes)
+            self._order = header.order
+            self.elf_class = header.elf_class
+            self.little_endian = header.little_endian
+            self.machine = header.machine
+            self.type = header.type
+            self.entry = header.entry
         with self._reading("the section headers"):
-            self.sections: tuple[Section, ...] = tuple(self._sections())
+            self.sections = elf.read_sections(header, self._bytes)
+            self._check_overlap()
         with self._reading("the program headers"):
-            self.segments: tuple[Segment, ...] = tuple(self._segments())
-            if len(self.segments) > _MOST_SEGMENTS:
-                raise PercpuError(f"{self.path}: {len(self.segments)} load segments: expected at most {_MOST_SEGMENTS}")
+            self.segments = elf.read_segments(header, self._bytes, _MOST_SEGMENTS)
         self.target = targets.target_of_elf(self.machine, self.elf_class)
-        self._symbol_table = next((section for section in self.sections if section.type == "SHT_SYMTAB"), None)
+        self._symbol_section = next((section for section in self.sections if section.type == "SHT_SYMTAB"), None)
+        # By the number of their section: relocations name tables too.
+        self._tables: dict[int, SymbolTable] = {}
 
     def __enter__(self) -> Image:
         return self
@@ -154,24 +100,29 @@ class Image:
         self.close()
 
     def close(self) -> None:
-        self._bytes.close()
+        self._tables.clear()
+        try:
+            self._bytes.close()
+        except BufferError:
+            # Somebody still looks at a piece of it, most likely the traceback of an error: it is closed with that.
+            return
 
     @property
     def has_symbols(self) -> bool:
-        return self._symbol_table is not None and self._symbol_table.size > 0
+        return self._symbol_section is not None and self._symbol_section.size > 0
 
     @property
     def has_local_symbols(self) -> bool:
         """Whether the symbol table has local symbols beside those of the sections; `ld -x` drops them."""
-        table = self._symbol_table
-        if table is None:
+        section = self._symbol_section
+        if section is None:
             return False
         # sh_info is the index of the first symbol that is not local (gABI, "sh_link and sh_info Interpretation").
         # Compilers name the source first, so one of the first few answers.
         with self._reading("the symbol table"):
-            count = table.size // struct.calcsize(self._order + _SYMBOL_FORMAT[self.elf_class])
-            locals_ = range(1, min(table.info, count, _LOCALS_LOOKED_AT))
-            return any(self._symbol_at(table, index).type != "SECTION" for index in locals_)
+            table = self._table(section)
+            locals_ = range(1, min(section.info, len(table), _LOCALS_LOOKED_AT))
+            return any(table.symbol(row).type != "SECTION" for row in locals_)
 
     def section(self, name: str) -> Section | None:
         """The first section of that name."""
@@ -190,12 +141,21 @@ class Image:
                 return segment.load_address + into
         return None
 
-    def symbols(self, pattern: bytes, sections: Iterable[int] = ()) -> list[Symbol]:
-        """The symbols in whose name `pattern` (a regular expression) is found, and all of the given sections."""
-        if not self.has_symbols:
+    def symbols(self, pattern: bytes | Iterable[bytes], sections: Iterable[int] = ()) -> list[Symbol]:
+        """The symbols in whose name a pattern (a regular expression) is found, and all of the given sections.
+
+        Several patterns that each begin with a letter are found much faster than one with an alternative.
+        """
+        section = self._symbol_section
+        if section is None or not self.has_symbols:
             return []
         with self._reading("the symbol table"):
-            return list(self._select_symbols(re.compile(pattern), frozenset(sections)))
+            table = self._table(section)
+            rows = table.rows([pattern] if isinstance(pattern, bytes) else pattern, sections)
+            return [
+                symbol if symbol.section != SHN_XINDEX else symbol._replace(section=self._extended_index(section, row))
+                for row, symbol in zip(rows, table.named(rows))
+            ]
 
     def note(self) -> Note | None:
         """What the runtime says it was built for, if the file has its note."""
@@ -203,9 +163,9 @@ class Image:
         if section is None or section.type != "SHT_NOTE":
             return None
         with self._reading(f"section {NOTE_SECTION}"):
-            for note in iter_notes(self._elf, section.offset, section.size):
-                if note["n_name"] == "percpu" and len(note["n_descdata"]) == note["n_descsz"]:
-                    return parse_note(note["n_descdata"])
+            for name, _, description in elf.notes(self._contents(section), self._order):
+                if name == b"percpu":
+                    return parse_note(description)
         return None
 
     def data(self, section: Section, address: int, size: int) -> bytes:
@@ -213,14 +173,14 @@ class Image:
         into = address - section.address
         return bytes(self._contents(section)[max(into, 0) : max(into + size, 0)])
 
-    def words(self, section: Section) -> list[tuple[int, int]]:
+    def words(self, section: Section) -> Iterator[tuple[int, int]]:
         """Every aligned pointer-sized word of a section's contents, with its address."""
         size = self.elf_class // 8
         contents = self._contents(section)
         first = -section.address % size
         last = first + (max(len(contents) - first, 0) // size) * size
         unpacked = struct.iter_unpack(self._order + ("I" if size == 4 else "Q"), contents[first:last])
-        return [(section.address + first + number * size, word) for number, (word,) in enumerate(unpacked)]
+        return ((section.address + first + number * size, word) for number, (word,) in enumerate(unpacked))
 
     def relocations(self, section: Section) -> Iterator[Relocation]:
         """The entries of a section of type SHT_REL or SHT_RELA."""
@@ -228,157 +188,75 @@ class Image:
             layout = struct.Struct(self._order + _RELOCATION_FORMAT[self.elf_class, section.type])
             if section.entry_size != layout.size or section.size % layout.size:
                 raise PercpuError(f"{self.path}: entries of {section.entry_size} bytes in {section.name}: expected {layout.size}")
-            table = self.section_at(section.link)
+            link = self.section_at(section.link)
+            table = self._table(link) if link is not None else None
             shift = 32 if self.elf_class == 64 else 8
             for offset, info, *addend in layout.iter_unpack(self._contents(section)):
                 index = info >> shift
                 yield Relocation(
                     offset=offset,
                     type=info & ((1 << shift) - 1),
-                    symbol=self._symbol_at(table, index) if table is not None and index else None,
+                    symbol=table.symbol(index) if table is not None and index else None,
                     addend=addend[0] if addend else None,
                 )
 
     def debug_information(self) -> DWARFInfo | None:
-        """The DWARF sections, read whole; `None` if there are none."""
-        if not self._elf.has_dwarf_info(strict=True):
+        """The DWARF sections, read whole; `None` if there are none. Raises whatever pyelftools raises."""
+        from elftools.elf.elffile import ELFFile
+
+        # It reads from the mapped bytes, not from the file: a size that the file claims for a
+        # structure is then cut at its end, and not allocated first.
+        file = ELFFile(cast("IO[bytes]", self._bytes))
+        if not file.has_dwarf_info(strict=True):
             return None
         # A linked file is relocated already, also where --emit-relocs has left the relocations in it.
-        return self._elf.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
+        return file.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
         try:
             yield
-        except PercpuError:
-            raise
-        except Exception as error:
-            # A damaged file surfaces in pyelftools as almost any exception (ELFError, construct's, struct's,
-            # AttributeError, KeyError, UnicodeDecodeError, ...), and all of them say the same thing.
-            raise PercpuError(
-                f"{self.path}: {what} cannot be read: the file is truncated or damaged",
-                fix="build or copy the file again",
-            ) from error
+        except elf.Truncated as error:
+            raise PercpuError(f"{self.path}: {error}", fix=_AGAIN) from error
+        except elf.ElfError as error:
+            raise PercpuError(f"{self.path}: {error}") from error
+        except (struct.error, OverflowError) as error:
+            raise PercpuError(f"{self.path}: {what} cannot be read: the file is truncated or damaged", fix=_AGAIN) from error
 
-    def _check_table(self, field: str, offset: int, count: int, entry_size: int, sizes: dict[int, int]) -> None:
-        if count == 0:
-            return
-        if entry_size != sizes[self.elf_class]:
-            raise PercpuError(f"{self.path}: entries of {entry_size} bytes at {field}: expected {sizes[self.elf_class]}")
-        end = offset + count * entry_size
-        if end > len(self._bytes):
-            raise PercpuError(
-                f"{self.path}: {count} headers at {field} end at byte {end}, but the file has {len(self._bytes)}: it is truncated",
-                fix="build or copy the file again",
-            )
-
-    def _sections(self) -> Iterator[Section]:
-        for number, section in enumerate(self._elf.iter_sections()):
-            header = section.header
-            yield Section(
-                number=number,
-                name=section.name,
-                type=str(header["sh_type"]),
-                flags=header["sh_flags"],
-                address=header["sh_addr"],
-                offset=header["sh_offset"],
-                size=header["sh_size"],
-                alignment=max(header["sh_addralign"], 1),
-                link=header["sh_link"],
-                entry_size=header["sh_entsize"],
-                info=header["sh_info"],
-            )
-
-    def _segments(self) -> Iterator[Segment]:
-        for segment in self._elf.iter_segments():
-            header = segment.header
-            if header["p_type"] == "PT_LOAD":
-                yield Segment(
-                    offset=header["p_offset"],
-                    address=header["p_vaddr"],
-                    load_address=header["p_paddr"],
-                    file_size=header["p_filesz"],
-                    memory_size=header["p_memsz"],
-                )
-
-    @property
-    def _order(self) -> str:
-        return "<" if self.little_endian else ">"
+    def _check_overlap(self) -> None:
+        size = len(self._bytes)
+        claimed = sum(min(section.size, max(size - section.offset, 0)) for section in self.sections if section.has_bytes)
+        if claimed > _MOST_OVERLAP * size:
+            raise PercpuError(f"{self.path}: its sections claim {claimed} bytes of a file of {size}: they overlap, it is damaged", fix=_AGAIN)
 
     def _contents(self, section: Section) -> memoryview:
         if not section.has_bytes or section.offset + section.size > len(self._bytes):
             raise PercpuError(
                 f"{self.path}: section {section.name} ends at byte {section.offset + section.size}, "
                 f"but the file has {len(self._bytes)}: it is truncated",
-                fix="build or copy the file again",
+                fix=_AGAIN,
             )
         return memoryview(self._bytes)[section.offset : section.offset + section.size]
 
-    def _select_symbols(self, pattern: re.Pattern[bytes], sections: frozenset[int]) -> Iterator[Symbol]:
-        table = self._symbol_table
-        assert table is not None
-        layout = struct.Struct(("<" if self.little_endian else ">") + _SYMBOL_FORMAT[self.elf_class])
-        if table.entry_size != layout.size or table.size % layout.size:
-            raise PercpuError(f"{self.path}: symbols of {table.entry_size} bytes in {table.name}: expected {layout.size}")
-        string_table = self.section_at(table.link)
-        if string_table is None:
-            raise PercpuError(f"{self.path}: {table.name} names section {table.link} for its strings: there is none")
-        strings = bytes(self._contents(string_table))
-        names = _offsets_of_names(strings, pattern)
-        for index, entry in enumerate(layout.iter_unpack(self._contents(table))):
-            if self.elf_class == 64:
-                name, info, _, section, value, size = entry
-            else:
-                name, value, size, info, _, section = entry
-            if name not in names and section not in sections:
-                continue
-            if section == SHN_XINDEX:
-                section = self._extended_index(table, index)
-            yield Symbol(
-                name=self._text(strings, name),
-                value=value,
-                size=size,
-                type=_SYMBOL_TYPES.get(info & 0xF, "OTHER"),
-                section=section,
-                binding=_SYMBOL_BINDINGS.get(info >> 4, "OTHER"),
-            )
+    def _table(self, section: Section) -> SymbolTable:
+        """The symbol table in that section."""
+        if section.number not in self._tables:
+            entry_size = 24 if self.elf_class == 64 else 16
+            if section.entry_size != entry_size or section.size % entry_size:
+                raise PercpuError(f"{self.path}: symbols of {section.entry_size} bytes in {section.name}: expected {entry_size}")
+            strings = self.section_at(section.link)
+            if strings is None:
+                raise PercpuError(f"{self.path}: {section.name} names section {section.link} for its strings: there is none")
+            self._tables[section.number] = SymbolTable(self._contents(section), self._contents(strings), self.elf_class, self.little_endian)
+        return self._tables[section.number]
 
-    def _symbol_at(self, table: Section, index: int) -> Symbol:
-        """The symbol of that index, without its name, which takes longer to find than all the rest."""
-        layout = struct.Struct(self._order + _SYMBOL_FORMAT[self.elf_class])
-        fields = layout.unpack_from(self._contents(table), index * layout.size)
-        if self.elf_class == 64:
-            _, info, _, section, value, size = fields
-        else:
-            _, value, size, info, _, section = fields
-        return Symbol("", value, size, _SYMBOL_TYPES.get(info & 0xF, "OTHER"), section, _SYMBOL_BINDINGS.get(info >> 4, "OTHER"))
-
-    def _text(self, strings: bytes, offset: int) -> str:
-        end = strings.find(b"\0", offset)
-        if offset >= len(strings) or end < 0:
-            raise PercpuError(f"{self.path}: a symbol's name is at byte {offset} of a string table of {len(strings)}")
-        return strings[offset:end].decode("utf-8", errors="backslashreplace")
-
-    def _extended_index(self, table: Section, index: int) -> int:
+    def _extended_index(self, table: Section, row: int) -> int:
         """The section of a symbol in a file with more than 65,000 sections."""
         for section in self.sections:
             if section.type == "SHT_SYMTAB_SHNDX" and section.link == table.number:
-                (extended,) = struct.unpack_from(("<" if self.little_endian else ">") + "I", self._contents(section), 4 * index)
+                (extended,) = struct.unpack_from(self._order + "I", self._contents(section), 4 * row)
                 return int(extended)
-        raise PercpuError(f"{self.path}: symbol {index} needs a section of type SHT_SYMTAB_SHNDX: there is none")
-
-
-def _offsets_of_names(strings: bytes, pattern: re.Pattern[bytes]) -> set[int]:
-    """The offsets in a string table at which a name begins that has `pattern` in it.
-
-    A name that is the end of another one may share its bytes, so every offset from the beginning of
-    the string up to the match counts.
-    """
-    offsets: set[int] = set()
-    for match in pattern.finditer(strings):
-        begin = strings.rfind(b"\0", 0, match.start()) + 1
-        offsets.update(range(begin, match.start() + 1))
-    return offsets
+        raise PercpuError(f"{self.path}: symbol {row} needs a section of type SHT_SYMTAB_SHNDX: there is none")
 
 
 def _map(path: str) -> mmap.mmap:

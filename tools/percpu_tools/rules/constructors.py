@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_ALLOC, Image, Section, Symbol
@@ -60,7 +61,7 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
         return
     tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
-    starts = sorted({word for table in tables for _, word in image.words(table)[:_MOST_CONSTRUCTORS] if _home(image, word) is not None})
+    starts = sorted({word for table in tables for _, word in islice(image.words(table), _MOST_CONSTRUCTORS) if _home(image, word) is not None})
     if not starts:
         if tables and image.type == "ET_DYN":
             yield NotJudged("the constructors' addresses are put into .init_array by the loader")
@@ -99,7 +100,7 @@ def _home(image: Image, address: int) -> Section | None:
 def _functions(image: Image, starts: list[int]) -> Iterator[Symbol]:
     """The constructors, each with where it ends; the function symbols say so."""
     homes = {home.number for start in starts if (home := _home(image, start)) is not None}
-    symbols = [symbol for symbol in image.symbols(b"(?!)", sections=homes) if symbol.type == "FUNC" and symbol.section in homes]
+    symbols = [symbol for symbol in image.symbols((), sections=homes) if symbol.type == "FUNC" and symbol.section in homes]
     by_address = {symbol.value & ~1 if image.target and image.target.name == "arm" else symbol.value: symbol for symbol in symbols if symbol.size}
     addresses = sorted(by_address)
     for start in starts:
