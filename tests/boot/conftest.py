@@ -60,15 +60,33 @@ def scons(*arguments: str, folder: str) -> Built:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "variant" in metafunc.fixturenames:
-        rows = select("all" if metafunc.config.getoption("--matrix") else "default")
-        metafunc.parametrize("variant", rows, ids=lambda row: row.name)
+        metafunc.parametrize("variant", _variants(metafunc.config), ids=lambda row: row.name)
+
+
+class BuiltMatrix:
+    """The kernels of the variants that this run boots: built some at a time, when one of them is asked for."""
+
+    AT_A_TIME = 40
+
+    def __init__(self, variants: list[Variant]) -> None:
+        self._variants = variants
+        self._built: dict[int, Built] = {}
+
+    def kernel(self, variant: Variant, name: str) -> Path:
+        first = self._variants.index(variant) // self.AT_A_TIME * self.AT_A_TIME
+        if first not in self._built:
+            names = ",".join(row.name for row in self._variants[first : first + self.AT_A_TIME])
+            self._built[first] = scons(f"VARIANTS={names}", folder="build/matrix")
+        return self._built[first].kernel(variant, name)
 
 
 @pytest.fixture(scope="session")
-def built(pytestconfig: pytest.Config) -> Built:
-    """All the variants that this run boots."""
-    rows = "all" if pytestconfig.getoption("--matrix") else "default"
-    return scons(f"VARIANTS={rows}", folder="build/matrix")
+def built(pytestconfig: pytest.Config) -> BuiltMatrix:
+    return BuiltMatrix(_variants(pytestconfig))
+
+
+def _variants(config: pytest.Config) -> list[Variant]:
+    return select("all" if config.getoption("--matrix") else "default")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from boot.boards import BOARDS
-from boot.conftest import Built, scons
+from boot.conftest import BuiltMatrix, scons
 from boot.qemu import QemuError, boot
 from matrix import MATRIX, Variant
 
@@ -62,7 +62,7 @@ def check_demo(kernel: Path, variant: Variant, machine_cpus: int, running: int) 
     return result.output
 
 
-def test_demo_boots(variant: Variant, built: Built, pytestconfig: pytest.Config) -> None:
+def test_demo_boots(variant: Variant, built: BuiltMatrix, pytestconfig: pytest.Config) -> None:
     kernel = built.kernel(variant, "demo")
     for _ in range(pytestconfig.getoption("--boots")):
         output = check_demo(kernel, variant, variant.cpus, 1 if "sp-naive" in variant.features else variant.cpus)
@@ -71,24 +71,24 @@ def test_demo_boots(variant: Variant, built: Built, pytestconfig: pytest.Config)
             assert number(r"^holds on a CPU: (\d+), all given back$", output) > 0
 
 
-def test_what_the_seed_crate_tests_holds(variant: Variant, built: Built) -> None:
+def test_what_the_seed_crate_tests_holds(variant: Variant, built: BuiltMatrix) -> None:
     result = boot(BOARDS[variant.board], built.kernel(variant, "seed"), variant.cpus)
     assert result.ok, f"{result.problem}\n{result.output}"
 
 
-def test_every_accessor_on_every_scalar(variant: Variant, built: Built) -> None:
+def test_every_accessor_on_every_scalar(variant: Variant, built: BuiltMatrix) -> None:
     result = boot(BOARDS[variant.board], built.kernel(variant, "accessors"), variant.cpus)
     assert result.ok, f"{result.problem}\n{result.output}"
 
 
 @pytest.mark.parametrize(("machine_cpus", "running"), [(1, 1), (3, 3), (8, 4)])
-def test_areas_in_place_limit_the_cpus(built: Built, machine_cpus: int, running: int) -> None:
+def test_areas_in_place_limit_the_cpus(built: BuiltMatrix, machine_cpus: int, running: int) -> None:
     output = check_demo(built.kernel(IN_PLACE, "demo"), IN_PLACE, machine_cpus, running)
     assert "4 areas of " in output
     assert f"machine with {machine_cpus} CPUs: running {running}\n" in output
 
 
-def test_allocated_areas_do_for_any_number_of_cpus(built: Built) -> None:
+def test_allocated_areas_do_for_any_number_of_cpus(built: BuiltMatrix) -> None:
     output = check_demo(built.kernel(DYNAMIC, "demo"), DYNAMIC, 8, 8)
     assert "8 areas of " in output
 
@@ -191,7 +191,7 @@ def test_a_faulty_fragment_fails(fault: str, build_by_hand: Callable[..., Path])
     assert "check failed" in (result.problem or "") or "did not end" in (result.problem or ""), result.output
 
 
-def test_no_qemu_is_said_in_one_line(built: Built) -> None:
+def test_no_qemu_is_said_in_one_line(built: BuiltMatrix) -> None:
     board = replace(X86_64, qemu=("qemu-system-nowhere",))
     message = "^qemu-system-nowhere is not installed: apt-get install qemu-system-x86, or run tools/demo$"
     with pytest.raises(QemuError, match=message):
