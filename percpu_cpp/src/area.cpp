@@ -15,18 +15,52 @@ __attribute__((section(".percpu..first"))) constinit Header percpu_storage_heade
 }
 #endif
 
+// The linker script's symbols. A weak one may be missing: scripts written for the Rust crate have only
+// _percpu_start and _end, _percpu_load_start and _end.
+extern "C" {
+using Constructor = void (*)(uintptr_t area);
+extern const Constructor _percpu_constructors_start[] __attribute__((weak, visibility("hidden")));
+extern const Constructor _percpu_constructors_end[] __attribute__((weak, visibility("hidden")));
+}
+
+namespace detail {
+namespace {
+
+// Values of symbols that are numbers, or addresses at which nothing of the kernel lies (the template's
+// in the zero-VMA layout). Code that computes such an address from the program counter may not reach
+// it, and is refused in a PIE; a word in memory always holds it. Volatile, so that the compiler does
+// not look through the word and compute the address after all.
+const Constructor* const volatile constructors_start_symbol = _percpu_constructors_start;
+const Constructor* const volatile constructors_end_symbol = _percpu_constructors_end;
+
+// Runs the constructors in `count` areas.
+void construct(uintptr_t area, size_t distance, size_t count) noexcept {
+    const Constructor* const first = constructors_start_symbol;
+    const Constructor* const last = constructors_end_symbol;
+    if (first == last) return;
+    for (size_t cpu = 0; cpu < count; ++cpu, area += distance)
+        for (const Constructor* one = first; one != last; ++one) (*one)(area);
+}
+
+}  // namespace
+}  // namespace detail
+
 #if defined(PERCPU_SP_NAIVE)
 
-Result<size_t, InitError> init_in_place() noexcept { return size_t{1}; }
-Result<size_t, InitError> init(void*, size_t) noexcept { return size_t{1}; }
+Result<size_t, InitError> init_in_place() noexcept {
+    detail::construct(0, 0, 1);
+    return size_t{1};
+}
+Result<size_t, InitError> init(void*, size_t) noexcept { return init_in_place(); }
+Result<uintptr_t, ResetError> reset_area(size_t cpu_id) noexcept {
+    return Unexpected{cpu_id == 0 ? ResetError::TemplateInUse : ResetError::InvalidCpu};
+}
 size_t percpu_area_num() noexcept { return 1; }
 size_t percpu_area_size() noexcept { return 0; }
 AreaLayout percpu_area_layout_expected(size_t) noexcept { return {0, PERCPU_CACHE_LINE}; }
 
 #else
 
-// The linker script's symbols. A weak one may be missing: scripts written for the Rust crate have only
-// the first four.
 extern "C" {
 extern char _percpu_start[] __attribute__((visibility("hidden")));
 extern char _percpu_end[] __attribute__((visibility("hidden")));
@@ -35,9 +69,10 @@ extern char _percpu_load_end[] __attribute__((visibility("hidden")));
 extern char _percpu_stride[] __attribute__((weak, visibility("hidden")));
 extern char _percpu_alignment[] __attribute__((weak, visibility("hidden")));
 extern char _percpu_cpu_num[] __attribute__((weak, visibility("hidden")));
-using Constructor = void (*)(uintptr_t area);
-extern const Constructor _percpu_constructors_start[] __attribute__((weak, visibility("hidden")));
-extern const Constructor _percpu_constructors_end[] __attribute__((weak, visibility("hidden")));
+#if defined(PERCPU_PRISTINE)
+// Not weak: a script rendered without the feature is refused at link.
+extern char _percpu_template[] __attribute__((visibility("hidden")));
+#endif
 }
 
 namespace detail {
@@ -48,19 +83,15 @@ __attribute__((section(".data"))) constinit Areas areas{};
 
 namespace {
 
-// 1 while a CPU makes the areas. A whole word: where a CPU exchanges no single byte (RISC-V), GCC 12 would
-// call libatomic, which kernels do not have.
-constinit uint32_t initializing = 0;
+// How far the areas are. A whole word: where a CPU exchanges no single byte (RISC-V), GCC 12 would call
+// libatomic, which kernels do not have. Never `not_begun` again once a CPU has claimed the work, so that one
+// who reads it knows that nobody ever has, whatever it read before.
+enum : uint32_t { not_begun, being_made, made };
+constinit uint32_t progress = not_begun;
 
-// Values of symbols that are numbers, or addresses at which nothing of the kernel lies (the template's
-// in the zero-VMA layout). Code that computes such an address from the program counter may not reach
-// it, and is refused in a PIE; a word in memory always holds it. Volatile, so that the compiler does
-// not look through the word and compute the address after all.
 const char* const volatile stride_symbol = _percpu_stride;
 const char* const volatile alignment_symbol = _percpu_alignment;
 const char* const volatile cpu_num_symbol = _percpu_cpu_num;
-const Constructor* const volatile constructors_start_symbol = _percpu_constructors_start;
-const Constructor* const volatile constructors_end_symbol = _percpu_constructors_end;
 
 size_t number(const char* symbol) noexcept { return reinterpret_cast<size_t>(symbol); }
 
@@ -70,6 +101,13 @@ size_t template_size() noexcept { return static_cast<size_t>(_percpu_load_end - 
 const char* const volatile load_start_symbol = _percpu_load_start;
 const char* const volatile load_end_symbol = _percpu_load_end;
 size_t template_size() noexcept { return number(load_end_symbol) - number(load_start_symbol); }
+#endif
+
+// Where the loader put the template: it is the beginning of area 0 in place, unless it is kept apart.
+#if defined(PERCPU_PRISTINE)
+const char* loaded_template() noexcept { return _percpu_template; }
+#else
+const char* loaded_template() noexcept { return _percpu_start; }
 #endif
 
 size_t alignment() noexcept {
@@ -86,7 +124,7 @@ size_t stride() noexcept {
 Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept {
     if (base == 0) return Unexpected{InitError::InvalidBase};
     if (base % alignment() != 0) return Unexpected{InitError::UnalignedBase};
-    if (__atomic_exchange_n(&initializing, uint32_t{1}, __ATOMIC_ACQUIRE) != 0) return size_t{0};
+    if (__atomic_exchange_n(&progress, uint32_t{being_made}, __ATOMIC_ACQUIRE) == being_made) return size_t{0};
 
     // Whoever asks for an area from now on waits until they are all made.
     __atomic_store_n(&areas.base, uintptr_t{0}, __ATOMIC_RELAXED);
@@ -95,37 +133,40 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
     areas.stride = distance;
     areas.count = cpu_count;
 
-    const uintptr_t loaded = reinterpret_cast<uintptr_t>(_percpu_start);
+    const char* const source = loaded_template();
+    const uintptr_t loaded = reinterpret_cast<uintptr_t>(source);
     const size_t size = template_size();
     uintptr_t area = base;
     for (size_t cpu = 0; cpu < cpu_count; ++cpu, area += distance) {
-        if (area != loaded) memcpy(reinterpret_cast<void*>(area), _percpu_start, size);
+        if (area != loaded) memcpy(reinterpret_cast<void*>(area), source, size);
         arch::adopt_area(area - template_address());
     }
     // Constructors run when every area is there, for they may look at other CPUs' variables; and after
     // the copies, for the source of these may be area 0, which a constructor changes.
-    const Constructor* const first = constructors_start_symbol;
-    const Constructor* const last = constructors_end_symbol;
-    if (first != last) {
-        area = base;
-        for (size_t cpu = 0; cpu < cpu_count; ++cpu, area += distance)
-            for (const Constructor* construct = first; construct != last; ++construct) (*construct)(area);
-    }
+    construct(base, distance, cpu_count);
 
     __atomic_store_n(&areas.base, base, __ATOMIC_RELEASE);
-    __atomic_store_n(&initializing, uint32_t{0}, __ATOMIC_RELEASE);
+    __atomic_store_n(&progress, uint32_t{made}, __ATOMIC_RELEASE);
     return cpu_count;
+}
+
+// Copies by words, each stored at once, for other CPUs may read the area meanwhile. Both lie on cache lines, so
+// the last word reaches beyond `size` into the padding of an area at most.
+void copy_words(uintptr_t to, const char* from, size_t size) noexcept {
+    typedef uintptr_t __attribute__((may_alias)) Word;
+    const auto* const source = reinterpret_cast<const Word*>(from);
+    auto* const target = reinterpret_cast<Word*>(to);
+    const size_t count = (size + sizeof(Word) - 1) / sizeof(Word);
+    for (size_t i = 0; i < count; ++i) __atomic_store_n(target + i, source[i], __ATOMIC_RELAXED);
 }
 
 }  // namespace
 
 uintptr_t await_areas() noexcept {
     for (;;) {
-        // In this order: a CPU that has finished has stored the base before it clears the flag.
-        const bool busy = __atomic_load_n(&initializing, __ATOMIC_ACQUIRE) != 0;
         const uintptr_t base = __atomic_load_n(&areas.base, __ATOMIC_ACQUIRE);
         if (base != 0) return base;
-        if (!busy) {
+        if (__atomic_load_n(&progress, __ATOMIC_ACQUIRE) == not_begun) {
 #if defined(PERCPU_CHECKED)
             percpu_panic("percpu: an area was asked for before init or init_in_place");
 #else
@@ -137,45 +178,122 @@ uintptr_t await_areas() noexcept {
 
 #if defined(PERCPU_CHECKED)
 
-void panic(const char* variable, const char* what) noexcept {
-    // One line, without an allocation or a lock: the kernel may be in any state.
-    static char line[160];
-    size_t length = 0;
-    const auto append = [&](const char* text) {
-        while (*text != '\0' && length + 1 < sizeof line) line[length++] = *text++;
-    };
-    append("percpu: ");
-    if (variable != nullptr) {
-        append(variable);
-        append(": ");
-    }
-    append(what);
-    line[length] = '\0';
-    percpu_panic(line);
+// The fragment rendered with `checked` has guards; another script has none.
+extern "C" {
+extern char _percpu_front_guard[] __attribute__((weak, visibility("hidden")));
+extern char _percpu_back_guard[] __attribute__((weak, visibility("hidden")));
 }
 
-static constinit bool template_in_use = false;
+namespace {
+
+const char* const volatile front_guard_symbol = _percpu_front_guard;
+const char* const volatile back_guard_symbol = _percpu_back_guard;
+bool (*const volatile preemptible_hook)() = percpu_preemptible;
+
+// One line, made without an allocation or a lock, for the kernel may be in any state.
+class Line {
+public:
+    Line& operator<<(const char* part) noexcept {
+        while (*part != '\0' && length_ + 1 < sizeof text_) text_[length_++] = *part++;
+        return *this;
+    }
+    Line& operator<<(size_t value) noexcept {
+        char digits[24] = {};
+        size_t at = sizeof digits - 1;
+        do {
+            digits[--at] = static_cast<char>('0' + value % 10);
+            value /= 10;
+        } while (value != 0);
+        return *this << digits + at;
+    }
+    [[noreturn]] void stop() noexcept {
+        text_[length_] = '\0';
+        percpu_panic(text_);
+    }
+
+private:
+    char text_[200];
+    size_t length_ = 0;
+};
+
+// A line about a variable, or about an area where no variable is named.
+Line about(const char* variable, size_t cpu_id) noexcept {
+    Line line;
+    if (variable != nullptr)
+        line << "percpu: " << variable << ": ";
+    else
+        line << "percpu: area of CPU " << cpu_id << ": ";
+    return line;
+}
+
+Line about(const char* variable) noexcept { return about(variable, 0); }
+
+constinit bool template_in_use = false;
+
+void check_guard(const char* variable, uintptr_t area, size_t cpu_id, const char* symbol, const char* where) noexcept {
+    const uintptr_t place = area + (number(symbol) - template_address());
+    if (__atomic_load_n(reinterpret_cast<const uint32_t*>(place), __ATOMIC_RELAXED) == PERCPU_GUARD_WORD) return;
+    Line line = about(nullptr, cpu_id);
+    line << "the guard word " << where << " its variables was overwritten";
+    if (variable != nullptr) line << "; seen when " << variable << " was used";
+    line.stop();
+}
+
+void check_guards(const char* variable, uintptr_t area, size_t cpu_id) noexcept {
+    // The one in front may be at address 0, as a symbol that is missing is.
+    if (number(back_guard_symbol) == 0) return;
+    check_guard(variable, area, cpu_id, front_guard_symbol, "in front of");
+    check_guard(variable, area, cpu_id, back_guard_symbol, "behind");
+}
+
+bool is_begun() noexcept { return __atomic_load_n(&progress, __ATOMIC_ACQUIRE) != not_begun; }
+
+}  // namespace
 
 void note_area_in_use(uintptr_t area) noexcept {
-    if (area == reinterpret_cast<uintptr_t>(_percpu_start)) __atomic_store_n(&template_in_use, true, __ATOMIC_RELAXED);
+    if (area == reinterpret_cast<uintptr_t>(loaded_template())) __atomic_store_n(&template_in_use, true, __ATOMIC_RELAXED);
 }
 
 void check_current(const char* variable) noexcept {
     const uintptr_t area = read_percpu_reg();
-    const bool in_template = area == reinterpret_cast<uintptr_t>(_percpu_start);
+    const bool in_template = area == reinterpret_cast<uintptr_t>(loaded_template());
+#if defined(PERCPU_PRISTINE)
+    const bool unset = in_template;
+#else
     const bool unset = in_template && !__atomic_load_n(&template_in_use, __ATOMIC_RELAXED);
+#endif
     const uintptr_t base = __atomic_load_n(&areas.base, __ATOMIC_ACQUIRE);
     if (base == 0) {
-        if (!in_template || unset) panic(variable, "used before init or init_in_place");
+        if (!in_template || unset) (about(variable) << "used before init or init_in_place").stop();
         return;
     }
     const uintptr_t distance = area - base;
-    if (unset || distance / areas.stride >= areas.count || distance % areas.stride != 0)
-        panic(variable, "the base register points outside every area: call init_percpu_reg on this CPU first");
+    const size_t cpu_id = distance / areas.stride;
+    if (unset || cpu_id >= areas.count || distance % areas.stride != 0)
+        (about(variable) << "the base register points outside every area: call init_percpu_reg on this CPU first").stop();
+    check_guards(variable, area, cpu_id);
+}
+
+void check_held(const char* variable) noexcept {
+    bool (*const preemptible)() = preemptible_hook;
+    if (preemptible != nullptr && preemptible())
+        (about(variable) << "used raw while the thread may be preempted: hold the CPU, or use a guarded accessor").stop();
+}
+
+void check_made(const char* variable) noexcept {
+    if (!is_begun()) (about(variable) << "used before init or init_in_place").stop();
 }
 
 void check_cpu(const char* variable, size_t cpu_id) noexcept {
-    if (cpu_id >= area_count()) panic(variable, "CPU number out of range");
+    if (!is_begun()) (about(variable, cpu_id) << "used before init or init_in_place").stop();
+    const uintptr_t base = areas_base();
+    if (cpu_id >= areas.count) {
+        Line line = about(variable, cpu_id);
+        if (variable != nullptr) line << "CPU number " << cpu_id << " is ";
+        line << "out of range: areas were made for " << areas.count << " CPUs";
+        line.stop();
+    }
+    check_guards(variable, base + cpu_id * areas.stride, cpu_id);
 }
 
 #endif
@@ -188,6 +306,18 @@ Result<size_t, InitError> init_in_place() noexcept {
 
 Result<size_t, InitError> init(void* base, size_t cpu_count) noexcept {
     return detail::make_areas(reinterpret_cast<uintptr_t>(base), cpu_count);
+}
+
+Result<uintptr_t, ResetError> reset_area(size_t cpu_id) noexcept {
+    const uintptr_t base = detail::areas_base();
+    if (cpu_id >= detail::areas.count) return Unexpected{ResetError::InvalidCpu};
+    const char* const source = detail::loaded_template();
+    if (base == reinterpret_cast<uintptr_t>(source)) return Unexpected{ResetError::TemplateInUse};
+    const uintptr_t area = base + cpu_id * detail::areas.stride;
+    detail::copy_words(area, source, detail::template_size());
+    arch::adopt_area(area - detail::template_address());
+    detail::construct(area, 0, 1);
+    return area;
 }
 
 size_t percpu_area_num() noexcept {
@@ -223,6 +353,11 @@ AreaLayout percpu_area_layout_expected(size_t cpu_count) noexcept {
 #define PERCPU_NOTE_ARM_EL2 "arm-el2,"
 #else
 #define PERCPU_NOTE_ARM_EL2
+#endif
+#if defined(PERCPU_PRISTINE)
+#define PERCPU_NOTE_PRISTINE "pristine,"
+#else
+#define PERCPU_NOTE_PRISTINE
 #endif
 #if defined(PERCPU_RESTARTABLE)
 #define PERCPU_NOTE_RESTARTABLE "restartable,"
@@ -260,7 +395,8 @@ AreaLayout percpu_area_layout_expected(size_t cpu_count) noexcept {
     "arch=" PERCPU_ARCH_NAME "\\n"                                                               \
     "layout=" PERCPU_LAYOUT_NAME "\\n"                                                           \
     "features=" PERCPU_NOTE_ALL_NEAR PERCPU_NOTE_ARM_EL2 PERCPU_NOTE_CHECKED PERCPU_NOTE_LARGE_TEMPLATE \
-        PERCPU_NOTE_NON_ZERO_VMA PERCPU_NOTE_PREEMPT PERCPU_NOTE_RESTARTABLE PERCPU_NOTE_SP_NAIVE "\\n"                   \
+        PERCPU_NOTE_NON_ZERO_VMA PERCPU_NOTE_PREEMPT PERCPU_NOTE_PRISTINE PERCPU_NOTE_RESTARTABLE              \
+        PERCPU_NOTE_SP_NAIVE "\\n"                                                                            \
     "base-register=" PERCPU_DETAIL_STRING(PERCPU_BASE_REGISTER) "\\n"                            \
     "cache-line=" PERCPU_DETAIL_STRING(PERCPU_CACHE_LINE) "\\n"                                  \
     "near-reach=" PERCPU_DETAIL_STRING(PERCPU_NEAR_REACH) "\\n" PERCPU_NOTE_STACK_GUARD

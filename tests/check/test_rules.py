@@ -7,7 +7,7 @@ import struct
 import pytest
 import toolchain
 from check.builds import BY_HAND, STRIDE, VARIABLES, judge, rules, script
-from percpu_tools import check
+from percpu_tools import check, render_fragment
 from percpu_tools.image import Image
 
 LINKERS = sorted(toolchain.LINKERS)
@@ -122,6 +122,18 @@ class TestT11StrideDisagreement:
         assert "less than the areas of 4 CPUs need" in only(report, "T11").message
         # How many CPUs it was linked for, 256 bytes with strides of 4096 do not say.
         assert "T28" in {item.rule for item in report.not_judged}
+
+    @pytest.mark.parametrize("layout", ["zero-vma", "in-image"])
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_template_apart_in_the_script_alone(self, tmp_path, linker, layout):
+        words = ["pristine"] if layout == "zero-vma" else ["non-zero-vma", "pristine"]
+        fragment = render_fragment(4, "x86_64", words, linker)
+        for features, expected in ((",".join(words), set()), ("", {"T11"})):
+            source = VARIABLES + toolchain.note(arch="x86_64", layout=layout, features=features)
+            kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + source)
+            report = check(toolchain.link(tmp_path, [kernel], [fragment, toolchain.HIGHER_HALF], linker=linker))
+            assert rules(report) == expected
+        assert "keeps the template apart" in report.findings[0].message
 
     def test_cache_line_of_script_and_runtime(self, tmp_path):
         finding = only(judge(tmp_path, source=VARIABLES + toolchain.note(arch="x86_64", cache_line=128)), "T11")

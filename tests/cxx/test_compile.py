@@ -12,6 +12,7 @@ FEATURES = {
     "non-zero-vma": ("-DPERCPU_NON_ZERO_VMA",),
     "preempt": ("-DPERCPU_PREEMPT",),
     "checked": ("-DPERCPU_CHECKED",),
+    "pristine": ("-DPERCPU_PRISTINE",),
     "all-near": ("-DPERCPU_ALL_NEAR",),
     "sp-naive": ("-DPERCPU_SP_NAIVE",),
     "restartable": ("-DPERCPU_RESTARTABLE", "-DPERCPU_PREEMPT"),

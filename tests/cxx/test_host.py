@@ -87,6 +87,20 @@ def test_sp_naive(tmp_path, program, compiler, linker, flags):
     holds(link_program(tmp_path, source, *flags, compiler=compiler, linker=linker, features=NAIVE, cpu_num=1))
 
 
+@pytest.mark.parametrize("features", [IN_IMAGE, (*IN_IMAGE, "pristine"), (*IN_IMAGE, "pristine", "checked"), NAIVE], ids="+".join)
+@pytest.mark.parametrize("compiler, linker", [("gcc", "ld"), ("clang", "lld")])
+def test_areas_that_are_made_again(tmp_path, compiler, linker, features):
+    source = HERE / "host" / "again.cpp"
+    holds(link_program(tmp_path, source, "-O2", compiler=compiler, linker=linker, features=features))
+
+
+@pytest.mark.parametrize("linker", ["ld", "lld"])
+def test_a_script_without_pristine_is_refused_at_link(tmp_path, linker):
+    source = HERE / "host" / "again.cpp"
+    with pytest.raises(AssertionError, match="undefined (reference to|(hidden )?symbol:) `?_percpu_template"):
+        link_program(tmp_path, source, "-DPERCPU_PRISTINE", linker=linker)
+
+
 @pytest.mark.parametrize("features", [("non-zero-vma", "preempt"), ("preempt", "sp-naive")], ids="+".join)
 @pytest.mark.parametrize("compiler, linker", [("gcc", "ld"), ("clang", "lld")])
 def test_preempt_hooks_come_in_pairs(tmp_path, compiler, linker, features):
@@ -99,19 +113,35 @@ def checked(request, tmp_path_factory) -> Path:
     compiler, linker = request.param
     folder = tmp_path_factory.mktemp("checked")
     source = HERE / "host" / "checked.cpp"
-    return link_program(folder, source, "-O2", compiler=compiler, linker=linker, features=("non-zero-vma", "checked"))
+    features = ("non-zero-vma", "checked", "preempt")
+    return link_program(folder, source, "-O2", compiler=compiler, linker=linker, features=features)
+
+
+HELD = "percpu: queue_length: used raw while the thread may be preempted: hold the CPU, or use a guarded accessor"
 
 
 @pytest.mark.parametrize(
     "misuse, message",
     [
         ("before-init", "percpu: queue_length: used before init or init_in_place"),
-        ("area-before-init", "percpu: an area was asked for before init or init_in_place"),
+        ("remote-before-init", "percpu: queue_length: used before init or init_in_place"),
+        ("sum-before-init", "percpu: queue_length: used before init or init_in_place"),
+        ("area-before-init", "percpu: area of CPU 0: used before init or init_in_place"),
         ("before-register", OUTSIDE),
         ("before-register-in-place", OUTSIDE),
         ("outside", OUTSIDE),
-        ("cpu-number", "percpu: queue_length: CPU number out of range"),
-        ("area-number", "percpu: CPU number out of range"),
+        ("cpu-number", "percpu: queue_length: CPU number 4 is out of range: areas were made for 4 CPUs"),
+        ("area-number", "percpu: area of CPU 4: out of range: areas were made for 4 CPUs"),
+        (
+            "guard-behind",
+            "percpu: area of CPU 2: the guard word behind its variables was overwritten; seen when queue_length was used",
+        ),
+        ("guard-in-front", "percpu: area of CPU 2: the guard word in front of its variables was overwritten"),
+        (
+            "guard-of-a-remote-area",
+            "percpu: area of CPU 2: the guard word behind its variables was overwritten; seen when queue_length was used",
+        ),
+        ("raw-preemptible", HELD),
     ],
 )
 def test_checked_build_stops_misuse(checked, misuse, message):
@@ -120,7 +150,15 @@ def test_checked_build_stops_misuse(checked, misuse, message):
     assert done.stdout == message + "\n"
 
 
-@pytest.mark.parametrize("use", ["in-place-before-init", "none"])
+def test_a_raw_update_of_several_steps_is_one_too_many(tmp_path):
+    """On x86_64 it is one instruction, which no preemption can come between."""
+    source = HERE / "host" / "checked.cpp"
+    program = link_program(tmp_path, source, "-O2", arch="riscv64", features=("non-zero-vma", "checked", "preempt"))
+    done = run(program, "raw-update-preemptible", emulator="qemu-riscv64")
+    assert (done.returncode, done.stdout) == (42, HELD + "\n")
+
+
+@pytest.mark.parametrize("use", ["in-place-before-init", "raw-held", "guarded", "raw-update-preemptible", "none"])
 def test_checked_build_lets_right_use_pass(checked, use):
     done = run(checked, use)
     assert (done.returncode, done.stdout) == (0, "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import toolchain
-from percpu_tools import check, render_fragment
+from percpu_tools import check, render_fragment, targets
 from percpu_tools.image import Image
 
 LAYOUTS = {"zero-vma": "", "in-image": "non-zero-vma"}
@@ -119,6 +119,54 @@ def test_areas_keep_the_largest_alignment(tmp_path, linker, layout, alignment):
     assert model.alignment == alignment
     assert model.stride % alignment == 0
     assert model.start % alignment == 0
+
+
+@pytest.mark.parametrize(("cpu_num", "load_offset"), [(1, None), (4, None), (64, "KERNEL_VMA")])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("mode", ["insert", "include"])
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_a_pristine_template_lies_in_front_of_all_areas(tmp_path, linker, mode, layout, cpu_num, load_offset):
+    words = " ".join(filter(None, (LAYOUTS[layout], "pristine")))
+    source = SOURCE.replace("arch=x86_64", f"arch=x86_64\\\\nfeatures={words.replace(' ', ',')}")
+    fragment = render_fragment(cpu_num, "x86_64", words, linker, mode, load_offset=load_offset)
+    kernel = toolchain.compile_c(tmp_path, source)
+    script = toolchain.HIGHER_HALF
+    if mode == "include":
+        (tmp_path / "percpu.ld").write_text(fragment)
+        script = script.replace("  . = ALIGN(16);\n", "  INCLUDE percpu.ld\n  . = ALIGN(16);\n")
+    path = toolchain.link(tmp_path, [kernel], [fragment, script] if mode == "insert" else [script], linker=linker)
+    report = check(path, cpu_num=cpu_num)
+    assert report.findings == ()
+    model = report.layout
+    assert model.start == model.loaded + model.stride
+    assert model.reserved == model.stride * cpu_num
+    assert model.load_start == (0 if layout == "zero-vma" else model.loaded)
+    assert model.value("__bss_start") >= model.end
+    with Image(path) as image:
+        for variable in model.variables:
+            value = toolchain.data_at(image, model.section, model.load_start + variable.offset, variable.size)
+            assert value == VALUES[variable.name]
+        expected = model.loaded - KERNEL_VMA
+        assert image.load_address(model.section) == expected
+        assert not image.section(".percpu_areas").has_bytes
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_a_checked_build_has_a_guard_on_either_side_of_the_variables(tmp_path, linker, layout):
+    words = [*filter(None, [LAYOUTS[layout]]), "checked"]
+    kernel = toolchain.compile_c(tmp_path, SOURCE)
+    path = toolchain.link(tmp_path, [kernel], [render_fragment(2, "x86_64", words, linker), toolchain.HIGHER_HALF], linker=linker)
+    report = check(path)
+    assert report.findings == ()
+    model = report.layout
+    front, back = (model.value(f"_percpu_{which}_guard") - model.load_start for which in ("front", "back"))
+    behind_first, *others = (variable.offset for variable in model.variables)
+    assert behind_first == 0 and front == 4 and back + 4 == model.template_size
+    assert all(front + 4 <= offset < back for offset in others)
+    with Image(path) as image:
+        for offset in (front, back):
+            assert toolchain.data_at(image, model.section, model.load_start + offset, 4) == targets.GUARD_WORD
 
 
 @pytest.mark.parametrize("linker", toolchain.LINKERS)

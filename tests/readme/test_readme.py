@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cxx.build import COMPILERS, FREESTANDING, compile_object
 from matrix import ARCHITECTURES, toolchains
-from percpu_tools.targets import TARGETS
+from percpu_tools.targets import FEATURE_MACROS, TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -99,6 +99,11 @@ def test_the_architectures_are_those_of_the_matrix():
         compilers, linkers = zip(*toolchains(arch))
         made = [", ".join(titles[name] for name in titles if name in used) for used in (compilers, linkers)]
         assert f"| `{arch}` | {first} | {', '.join(others)} | {' | '.join(made)} |" in README
+
+
+def test_the_features_are_those_of_the_tools():
+    for name, macro in FEATURE_MACROS.items():
+        assert f"| `{name}` | `{macro}` | " in README
 
 
 def test_files_that_it_names_are_there():

@@ -20,7 +20,10 @@ COMPILERS = {
 
 def macros(arch: str, *flags: str) -> dict[str, str]:
     """What the macros of config.hpp expand to."""
-    names = ["PERCPU_VERSION", "PERCPU_ARCH_NAME", "PERCPU_BASE_REGISTER", "PERCPU_CACHE_LINE", "PERCPU_NEAR_REACH", "PERCPU_LAYOUT_NAME"]
+    names = [
+        *("PERCPU_VERSION", "PERCPU_ARCH_NAME", "PERCPU_BASE_REGISTER", "PERCPU_CACHE_LINE", "PERCPU_NEAR_REACH"),
+        *("PERCPU_LAYOUT_NAME", "PERCPU_GUARD_WORD"),
+    ]
     source = "#include <percpu/config.hpp>\n" + "".join(f"@{name}@\n" for name in names)
     command = [*COMPILERS[arch], "-std=c++20", "-ffreestanding", f"-I{includes()}", *flags, "-E", "-P", "-xc++", "-"]
     values = re.findall(r"@(.*)@", toolchain.run(command, input=source).stdout)
@@ -41,6 +44,7 @@ class TestAgreement:
         assert said["PERCPU_BASE_REGISTER"] == target.base_registers[0]
         assert int(said["PERCPU_CACHE_LINE"]) == target.cache_line
         assert int(said["PERCPU_NEAR_REACH"]) == target.near_reach
+        assert int(said["PERCPU_GUARD_WORD"], 16) == targets.GUARD_WORD
 
     @pytest.mark.parametrize("word", ["sp-naive", "non-zero-vma", ""])
     def test_layouts(self, arch, word):

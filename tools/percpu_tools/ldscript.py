@@ -105,6 +105,7 @@ def _context(
         "near_reach": 0 if chosen.base_register == targets.USER_BASE else machine.near_reach,
         "far_reach": 0 if "large-template" in chosen else machine.far_reach,
         "bss_bounds": BSS_BOUNDS,
+        "guard": hex(targets.GUARD_WORD),
     }
 
 

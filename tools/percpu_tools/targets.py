@@ -20,6 +20,9 @@ USER_BASE = "user"
 
 PAGE_SIZE = 4096
 
+# What the fragment puts in front of and behind the variables of a checked build (PERCPU_GUARD_WORD).
+GUARD_WORD = 0x6A7B9C5D
+
 
 @dataclass(frozen=True)
 class Target:
@@ -71,6 +74,7 @@ FEATURE_MACROS: dict[str, str] = {
     "large-template": "PERCPU_LARGE_TEMPLATE",
     "non-zero-vma": "PERCPU_NON_ZERO_VMA",
     "preempt": "PERCPU_PREEMPT",
+    "pristine": "PERCPU_PRISTINE",
     "restartable": "PERCPU_RESTARTABLE",
     "sp-naive": "PERCPU_SP_NAIVE",
 }

@@ -10,8 +10,13 @@
 // there before is copied as if it were an initial value. Initialize before the first CPU changes its
 // variables.
 //
-// With PERCPU_SP_NAIVE there are no areas: the functions are there, do nothing, and say that there is
-// one CPU with an area of 0 bytes at address 0.
+// With the feature `pristine` (PERCPU_PRISTINE) the loader's template is nobody's area: it lies in front of
+// area 0, for one more area of memory, and stays as linked. Areas can then be made again at any time, all of
+// them by another `init`, or one of them by `reset_area` while the other CPUs go on. Area 0 is then like the
+// others: it is there when `init` has made it.
+//
+// With PERCPU_SP_NAIVE there are no areas: the functions are there, make nothing but the constructed
+// variables, and say that there is one CPU with an area of 0 bytes at address 0.
 
 #pragma once
 
@@ -23,6 +28,9 @@
 // Called in a checked build when per-CPU data is misused. `message` is one line that names the
 // variable or the area. The kernel prints it and stops; it must not use a guarded accessor.
 extern "C" [[noreturn]] void percpu_panic(const char* message) noexcept;
+// Tells whether the running thread might be moved to another CPU just now. A kernel that gives it learns of
+// raw accesses that hold no CPU. It is called in each; it may itself use read_current_raw.
+extern "C" bool percpu_preemptible() noexcept __attribute__((weak));
 #endif
 
 namespace percpu {
@@ -32,6 +40,11 @@ enum class InitError : uint8_t {
     UnalignedBase,  // the base address is not a multiple of percpu_area_layout_expected().alignment
 };
 
+enum class ResetError : uint8_t {
+    InvalidCpu,     // no area was made for that CPU number
+    TemplateInUse,  // the template is area 0: build with the feature `pristine`, or make the areas with `init`
+};
+
 // Memory for areas: its size in bytes, and the alignment in bytes that its address must have.
 struct AreaLayout {
     size_t size;
@@ -39,11 +52,11 @@ struct AreaLayout {
 };
 
 // Makes the areas in the memory that the linker script reserves, for percpu_area_num() CPUs, and
-// returns that number. Area 0 is the template itself and stays as it is.
+// returns that number. Without the feature `pristine`, area 0 is the template itself and stays as it is.
 //
-// It may be called again, and then gives the areas 1 and up their template's values anew; no CPU may
-// use its area meanwhile. Called while another CPU is in `init` or `init_in_place`, it does nothing
-// and returns 0. Fails with InvalidBase or UnalignedBase when the script's _percpu_start is null or
+// It may be called again, and then gives the areas their template's values anew (without `pristine`, the
+// areas 1 and up); no CPU may use its area meanwhile. Called while another CPU is in `init` or
+// `init_in_place`, it does nothing and returns 0. Fails with InvalidBase or UnalignedBase when the script's _percpu_start is null or
 // not aligned.
 Result<size_t, InitError> init_in_place() noexcept;
 
@@ -51,6 +64,18 @@ Result<size_t, InitError> init_in_place() noexcept;
 // be a multiple of percpu_area_layout_expected(cpu_count).alignment and have at least that layout's
 // size; a page's alignment is recommended. The rest as for init_in_place.
 Result<size_t, InitError> init(void* base, size_t cpu_count) noexcept;
+
+// Gives the area of CPU `cpu_id` its template's values anew, runs the constructors of its constructed variables,
+// and returns its address. The other CPUs go on with theirs, and may read this one: they see whole words, from
+// before or from the template. For a CPU that went and comes back, before its init_percpu_reg.
+//
+// No destructor is run: what the area's objects own is lost unless the caller has released it. Fails with
+// TemplateInUse where the template is area 0 in place, which its CPU may have written. Stops as
+// percpu_area_base does.
+//
+// The caller ensures that the CPU does not use its area, that nobody else writes to it meanwhile, and that the
+// CPU comes back after the call (starting it orders the two).
+Result<uintptr_t, ResetError> reset_area(size_t cpu_id) noexcept;
 
 // The number of areas that the linker script reserves.
 size_t percpu_area_num() noexcept;
@@ -103,12 +128,17 @@ inline uintptr_t template_address() noexcept { return 0; }
 #endif
 
 #if defined(PERCPU_CHECKED)
-[[noreturn]] void panic(const char* variable, const char* what) noexcept;
 // Stops unless the base register points at one of the areas, or before `init` at area 0 in place if a
 // CPU was given that by write_percpu_reg. (In the in-image layout its value is then 0, which is also what
-// the register holds after reset: a CPU that never had it set passes for CPU 0 once that one has.)
+// the register holds after reset: a CPU that never had it set passes for CPU 0 once that one has. Not with
+// `pristine`, where no area is at the template's address.) Stops if a guard word of the area has changed.
 void check_current(const char* variable) noexcept;
 void note_area_in_use(uintptr_t area) noexcept;
+// Stops if the kernel says that the thread may be preempted.
+void check_held(const char* variable) noexcept;
+// Stops if nobody ever made areas.
+void check_made(const char* variable) noexcept;
+// Stops unless there is an area of that CPU with its guard words as they were.
 void check_cpu(const char* variable, size_t cpu_id) noexcept;
 #endif
 
@@ -122,11 +152,10 @@ inline uintptr_t percpu_area_base([[maybe_unused]] size_t cpu_id) noexcept {
 #if defined(PERCPU_SP_NAIVE)
     return 0;
 #else
-    uintptr_t base = detail::areas_base();
 #if defined(PERCPU_CHECKED)
     detail::check_cpu(nullptr, cpu_id);
 #endif
-    return base + cpu_id * detail::areas.stride;
+    return detail::areas_base() + cpu_id * detail::areas.stride;
 #endif
 }
 

@@ -10,6 +10,7 @@
 //   PERCPU_ARM_EL2         AArch64: TPIDR_EL2 in place of TPIDR_EL1
 //   PERCPU_RESTARTABLE     word updates are restartable sequences (restart.hpp)
 //   PERCPU_ALL_NEAR        every variable is near
+//   PERCPU_PRISTINE        the template is kept apart from the areas (area.hpp)
 //   PERCPU_CHECKED         misuse stops in percpu_panic (area.hpp)
 //   PERCPU_BASE_REGISTER   the base register's name, for kernels whose default one is taken
 //   PERCPU_BASE_REGISTER_HEADER  with PERCPU_BASE_REGISTER=user, the header of the user's functions
@@ -146,6 +147,9 @@
 #else
 #define PERCPU_NEAR_REACH 2048
 #endif
+
+// In front of and behind the variables of every area, by the fragment of a checked build.
+#define PERCPU_GUARD_WORD 0x6a7b9c5d
 
 namespace percpu {
 

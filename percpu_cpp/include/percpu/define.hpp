@@ -18,7 +18,9 @@
 //   are never destroyed. A T with a comma in it, or an array of functions, wants an alias first.
 //
 //   PERCPU_DEFINE_CONSTRUCTED(T, name, args...) runs T's constructor with the arguments once in each
-//   area, in `init` or `init_in_place`, when all areas are there. Its destructor is never run.
+//   area, in `init` or `init_in_place`, when all areas are there; and once in the area that `reset_area`
+//   makes anew. Its destructor is never run: a new object takes the place of the old one, whose memory,
+//   locks and the like the kernel has given back before.
 //
 // They stand at namespace scope, and alone: nothing like `inline`, `template` or `static` goes before
 // them. A per-CPU variable is one place in the template; a template's or an inline variable's storage

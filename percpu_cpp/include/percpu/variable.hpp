@@ -128,6 +128,24 @@ class Variable {
 #endif
     }
 
+    // For what takes several steps, or gives an address, without a guard of its own.
+    static void check_held([[maybe_unused]] bool one_step = false) noexcept {
+#if defined(PERCPU_CHECKED) && !defined(PERCPU_SP_NAIVE)
+        if (!one_step) detail::check_held(detail::variable_name<Storage>.characters);
+#endif
+    }
+    static void check_update() noexcept {
+        check_held(arch::update_is_one_step<reach, sizeof(T)>);
+        check_current();
+    }
+
+    static size_t count_areas() noexcept {
+#if defined(PERCPU_CHECKED) && !defined(PERCPU_SP_NAIVE)
+        detail::check_made(detail::variable_name<Storage>.characters);
+#endif
+        return detail::area_count();
+    }
+
 public:
     using value_type = T;
 
@@ -148,6 +166,7 @@ public:
     //
     // The caller holds the CPU against preemption as long as the address is used.
     static T* current_ptr() noexcept {
+        check_held();
         check_current();
         return reinterpret_cast<T*>(arch::pointer<Storage, reach>());
     }
@@ -201,7 +220,7 @@ public:
     //
     // The caller ensures that nobody changes the copy while it is used in a way that is a data race.
     static Result<T&, RemoteError> remote_ref(size_t cpu_id) noexcept {
-        if (cpu_id >= detail::area_count()) return Unexpected{RemoteError::InvalidCpu};
+        if (cpu_id >= count_areas()) return Unexpected{RemoteError::InvalidCpu};
         return *remote_ptr(cpu_id);
     }
 
@@ -210,7 +229,7 @@ public:
     // The caller ensures what remote_ptr states, for all CPUs.
     template <class F>
     static void for_each(F&& f) {
-        const size_t count = detail::area_count();
+        const size_t count = count_areas();
         for (size_t cpu_id = 0; cpu_id < count; ++cpu_id) {
             if constexpr (requires(T& copy) { f(cpu_id, copy); })
                 f(cpu_id, *remote_ptr(cpu_id));
@@ -252,6 +271,7 @@ public:
     // changes the copy in that time.
     static Value read_current_stable() noexcept {
         static_assert(Scalar<T>, "percpu: read_current_stable is for scalars; use with_current for other types");
+        check_held();
         check_current();
         return to_value(arch::read_stable<Storage, reach, Word>());
     }
@@ -267,6 +287,7 @@ public:
     // The caller holds the CPU against preemption.
     static void write_current_raw(Value value) noexcept {
         static_assert(Scalar<T>, "percpu: write_current is for scalars; use with_current for other types");
+        check_held(arch::access_is_one_step<reach, sizeof(T)>);
         check_current();
         arch::write<Storage, reach, Word>(to_word(value));
     }
@@ -280,7 +301,7 @@ public:
     // Adds to the current CPU's copy. The caller holds the CPU against preemption.
     static void add_current_raw(Addend operand) noexcept {
         static_assert(counts, "percpu: add_current is for integers, floating-point numbers and pointers");
-        check_current();
+        check_update();
         if constexpr (kind == ScalarKind::floating)
             repeat([operand](Value old) { return old + operand; });
         else
@@ -296,7 +317,7 @@ public:
     // Subtracts from the current CPU's copy. The caller holds the CPU against preemption.
     static void sub_current_raw(Addend operand) noexcept {
         static_assert(counts, "percpu: sub_current is for integers, floating-point numbers and pointers");
-        check_current();
+        check_update();
         if constexpr (kind == ScalarKind::floating)
             repeat([operand](Value old) { return old - operand; });
         else if (__builtin_constant_p(operand))
@@ -315,7 +336,7 @@ public:
     // As and_current. The caller holds the CPU against preemption.
     static void and_current_raw(Value operand) noexcept {
         static_assert(has_bits, "percpu: and_current is for integers, bool and enums");
-        check_current();
+        check_update();
         arch::bit_and<Storage, reach, Word>(to_word(operand));
     }
 
@@ -328,7 +349,7 @@ public:
     // As or_current. The caller holds the CPU against preemption.
     static void or_current_raw(Value operand) noexcept {
         static_assert(has_bits, "percpu: or_current is for integers, bool and enums");
-        check_current();
+        check_update();
         arch::bit_or<Storage, reach, Word>(to_word(operand));
     }
 
@@ -341,7 +362,7 @@ public:
     // As xor_current. The caller holds the CPU against preemption.
     static void xor_current_raw(Value operand) noexcept {
         static_assert(has_bits, "percpu: xor_current is for integers, bool and enums");
-        check_current();
+        check_update();
         arch::bit_xor<Storage, reach, Word>(to_word(operand));
     }
 
@@ -354,7 +375,7 @@ public:
     // As fetch_add_current. The caller holds the CPU against preemption.
     static Value fetch_add_current_raw(Addend operand) noexcept {
         static_assert(counts, "percpu: fetch_add_current is for integers, floating-point numbers and pointers");
-        check_current();
+        check_update();
         if constexpr (kind == ScalarKind::floating)
             return repeat([operand](Value old) { return old + operand; });
         else
@@ -370,7 +391,7 @@ public:
     // As exchange_current. The caller holds the CPU against preemption.
     static Value exchange_current_raw(Value value) noexcept {
         static_assert(Scalar<T>, "percpu: exchange_current is for scalars; use with_current for other types");
-        check_current();
+        check_update();
         return to_value(arch::exchange<Storage, reach, Word>(to_word(value)));
     }
 
@@ -384,7 +405,7 @@ public:
     // As compare_exchange_current. The caller holds the CPU against preemption.
     static bool compare_exchange_current_raw(Value& expected, Value desired) noexcept {
         static_assert(Scalar<T>, "percpu: compare_exchange_current is for scalars; use with_current for other types");
-        check_current();
+        check_update();
         Word word = to_word(expected);
         const bool stored = arch::compare_exchange<Storage, reach, Word>(word, to_word(desired));
         expected = to_value(word);

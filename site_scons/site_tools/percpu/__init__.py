@@ -52,7 +52,7 @@ PERCPU_CHECKFLAGS
 
 PERCPU_FEATURES
     The features of the runtime, as a list or as a string: sp-naive, non-zero-vma, preempt, arm-el2,
-    restartable, all-near, checked, large-template, base-register=NAME.
+    restartable, all-near, checked, large-template, pristine, base-register=NAME.
 
 PERCPU_FRAGMENTCOM
     The action that renders the fragment.

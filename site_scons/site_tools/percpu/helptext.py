@@ -5,7 +5,8 @@ import SCons.Script
 _TEXT = """
 Per-CPU data (env.Tool('percpu')):
   CPU_NUM            number of CPUs, 1 to 65536
-  PERCPU_FEATURES    sp-naive non-zero-vma preempt arm-el2 restartable all-near checked large-template base-register=NAME
+  PERCPU_FEATURES    sp-naive non-zero-vma preempt arm-el2 restartable all-near checked large-template
+                     pristine base-register=NAME
   PERCPU_CHECK       what a finding of percpu-check does: error, warn, off
   The others, and the builders, are described in the tool's own file: %s
 """
