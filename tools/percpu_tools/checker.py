@@ -13,6 +13,7 @@ from percpu_tools.errors import PercpuError
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout, read_layout
+from percpu_tools.profiles import Profile, find_profile
 from percpu_tools.rules import all_rules, find_rule, user_rule
 
 if TYPE_CHECKING:
@@ -51,32 +52,35 @@ def check(
     types: bool = False,
     budget: int | None = None,
     baseline: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
     config: Config | None = None,
 ) -> Report:
     """Judge the linked ELF file at `path`.
 
     `cpu_num` is the number of CPUs that it should have been linked for; `disable` names rules, by id or
-    slug, not to ask; `types` asks for the variables' types from the debug information. 
+    slug, not to ask; `types` asks for the variables' types from the debug information.
+    `profile` says whose kernel it is: `linux`, `rust`, `xen`, `osv`, `percpu`, or a TOML file; else what fits is found out.
     `budget` is the largest size of the template, in bytes; `baseline` is an older build to compare with; `config` gives
     what the other arguments do not, and rules of the user's own. Raises PercpuError where the file cannot be judged.
     """
     config = config or Config()
     cpu_num = config.cpu_num if cpu_num is None else cpu_num
     baseline = config.baseline if baseline is None else baseline
+    whose = _find_profile(profile, config)
     asked = None if cpu_num is None else targets.parse_cpu_num(cpu_num)
     of_user = tuple(user_rule(name, config.folder) for name in config.rules)
     disabled = {find_rule(name, of_user).id for name in ((disable,) if isinstance(disable, str) else disable)}
     severity = {find_rule(name, of_user).id: level for name, level in config.severity.items()}
     for suppression in config.suppressions:
         find_rule(suppression.rule, of_user)
-    old = None if baseline is None else _layout_of(baseline)
+    old = None if baseline is None else _layout_of(baseline, whose)
     with Image(path) as image:
         if image.type not in ("ET_EXEC", "ET_DYN"):
             raise PercpuError(
                 f"{image.path}: ELF type {image.type}: expected a linked program (ET_EXEC or ET_DYN)",
                 fix="check the linked kernel; objects have no layout yet",
             )
-        layout = replace(read_layout(image, asked), budget=config.budget if budget is None else budget, baseline=old)
+        layout = replace(read_layout(image, asked, whose), budget=config.budget if budget is None else budget, baseline=old)
         read = _read_types(image, layout) if types else None
         said = [
             finding
@@ -95,9 +99,15 @@ def check(
     )
 
 
-def _layout_of(path: str | os.PathLike[str]) -> Layout:
+def _find_profile(name: str | None, config: Config) -> Profile | None:
+    if name is not None:
+        return find_profile(name)
+    return None if config.profile is None else find_profile(config.profile, config.folder)
+
+
+def _layout_of(path: str | os.PathLike[str], profile: Profile | None) -> Layout:
     with Image(path) as image:
-        return read_layout(image)
+        return read_layout(image, profile=profile)
 
 
 def _sort_out(

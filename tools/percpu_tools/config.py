@@ -3,6 +3,7 @@
     cpu_num = 8
     budget = 4096
     baseline = "release/kernel.elf"
+    profile = "mykernel.toml"
     rules = ["mykernel.rules:no_big_arrays"]
 
     [severity]
@@ -19,21 +20,20 @@ relative path is relative to the file that says it.
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from percpu_tools import tomlfile
 from percpu_tools.errors import PercpuError
 from percpu_tools.findings import LEVELS, Finding
 
 FILE = "percpu.toml"
 PROJECT_FILE = "pyproject.toml"
 
-_KEYS = ("cpu_num", "budget", "baseline", "rules", "severity", "suppress")
+_KEYS = ("cpu_num", "budget", "baseline", "profile", "rules", "severity", "suppress")
 _SUPPRESS_KEYS = ("rule", "reason", "symbol", "section")
 
 
@@ -60,6 +60,7 @@ class Config:
     cpu_num: int | None = None
     budget: int | None = None
     baseline: str | None = None
+    profile: str | None = None
     rules: tuple[str, ...] = ()
     severity: Mapping[str, str] = field(default_factory=dict)
     suppressions: tuple[Suppression, ...] = ()
@@ -110,6 +111,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         cpu_num=_of_type(name, table, "cpu_num", int, "a whole number"),
         budget=_of_type(name, table, "budget", int, "a number of bytes"),
         baseline=os.path.join(os.path.dirname(name), baseline) if baseline else None,
+        profile=_of_type(name, table, "profile", str, "the name of a profile, or a path"),
         rules=tuple(rules),
         severity=severity,
         suppressions=tuple(_suppressions(name, _of_type(name, table, "suppress", list, "[[suppress]] tables") or [])),
@@ -118,18 +120,13 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 
 def _table(path: str) -> dict[str, Any] | None:
     """What concerns us in the file; `None` where a pyproject.toml says nothing of us."""
-    # Imported here: most checks have no configuration to read.
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        with open(path, "rb") as stream:
-            document: dict[str, Any] = toml.load(stream)
-    except OSError as error:
-        raise PercpuError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        # TOMLDecodeError and UnicodeDecodeError are both ValueErrors.
-        raise PercpuError(f"{path}: not TOML: {error}") from error
+    contents = tomlfile.read_bytes(path)
     if os.path.basename(path) != PROJECT_FILE:
-        return document
+        return tomlfile.parse(path, contents)
+    if b"percpu" not in contents:
+        # Parsing takes longer than most checks, and most projects' files have nothing for us.
+        return None
+    document = tomlfile.parse(path, contents)
     tool = document.get("tool")
     table = tool.get("percpu") if isinstance(tool, dict) else None
     return table if isinstance(table, dict) else None

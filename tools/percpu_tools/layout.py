@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from percpu_tools import names
+from percpu_tools import names, profiles
 from percpu_tools.image import SHN_UNDEF, Image, Section, Symbol
 from percpu_tools.note import Note
+from percpu_tools.profiles import Profile
 
-TEMPLATE_SECTION = ".percpu"
-
-# The cache line that the seed's scripts and runtime round to, for kernels without our note.
-_USUAL_CACHE_LINE = 64
-
-# The symbols between linker script and runtime, and the bounds of .bss, under the names that kernels give them.
-_SYMBOLS = rb"_percpu_|" + names.STORAGE_PATTERN + rb"|bss"
+# What is in the names of every profile's symbols and marked variables, and the bounds of .bss under the names that
+# kernels give them.
+_SYMBOLS = (b"percpu_", b"per_cpu_", b"__PERCPU_", b"bss")
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,18 @@ class Layout:
     load_end: int | None
     start: int | None
     end: int | None
-    # Every symbol of the linker script by name, `_percpu_...` and bounds of .bss.
+    # Every symbol of the linker script, `_percpu_...` by the name that this project gives it whatever the profile
+    # calls it, and the bounds of .bss by theirs.
     symbols: dict[str, Symbol]
-    # All storage that the runtime's macros made, wherever it landed.
+    # All storage that the runtime's macros made, wherever it landed; none where the profile's do not mark it.
     storage: tuple[Symbol, ...]
     # Whether the script gave a stride, or it was computed here as the runtime computes it.
     stride_given: bool
     cache_line: int
+
+    # Whose data it is, and whether the caller said so.
+    profile: Profile = profiles.OWN
+    profile_given: bool = False
 
     # --budget, and the layout of --baseline, or `None`.
     budget: int | None = None
@@ -75,28 +79,74 @@ class Layout:
         """False with sp-naive, and in a file without per-CPU data."""
         return self.layout not in (None, "none")
 
+    @property
+    def is_pristine(self) -> bool:
+        """Whether the script keeps the template apart from the areas."""
+        return "_percpu_template" in self.symbols
+
+    @property
+    def template_symbol(self) -> str:
+        """The symbol of the address at which the template is when the kernel runs."""
+        return self.name_of("_percpu_template" if self.is_pristine else "_percpu_start")
+
+    @property
+    def loaded(self) -> int | None:
+        """That address: the beginning of area 0, or of what lies in front of it."""
+        return self.value("_percpu_template") if self.is_pristine else self.start
+
+    @property
+    def memory(self) -> int | None:
+        """The bytes from there to the end of the areas."""
+        return None if self.loaded is None or self.end is None else self.end - self.loaded
+
     def value(self, symbol: str) -> int | None:
         """The value of a symbol of the linker script."""
         return self.symbols[symbol].value if symbol in self.symbols else None
 
+    def variable_at(self, offset: int) -> Variable | None:
+        """The variable that has that offset in it."""
+        return next(
+            (
+                variable
+                for variable in self.variables
+                if variable.offset is not None and variable.offset <= offset < variable.offset + max(variable.size, 1)
+            ),
+            None,
+        )
 
-def read_layout(image: Image, cpu_num: int | None = None) -> Layout:
-    """The layout of a linked file; `cpu_num` is what the caller believes CPU_NUM to be."""
+    def name_of(self, symbol: str) -> str:
+        """What the file's own project calls that symbol."""
+        return self.profile.symbols.get(symbol, symbol)
+
+    def lacks(self, *needs: str) -> str | None:
+        """Why a rule that needs these cannot judge the file; `None` if it can."""
+        if not self.has_areas:
+            return None
+        reason = next((self.profile.lacks[need] for need in needs if need in self.profile.lacks), None)
+        return None if reason is None else f"profile {self.profile.name}: {reason}"
+
+
+def read_layout(image: Image, cpu_num: int | None = None, profile: Profile | None = None) -> Layout:
+    """The layout of a linked file; `cpu_num` is what the caller believes CPU_NUM to be, `profile` whose kernel it is."""
     note = image.note()
-    found = [symbol for symbol in image.symbols(_SYMBOLS) if symbol.section != SHN_UNDEF]
-    script = {symbol.name: symbol for symbol in found if "bss" in symbol.name or symbol.name.startswith("_percpu_")}
-    storage = tuple(symbol for symbol in found if names.is_storage(symbol.name) and symbol.type not in ("FUNC", "SECTION", "FILE"))
-    section = _template_section(image, script)
+    patterns = [*_SYMBOLS, *(re.escape(name.encode()) for name in (*profile.symbols.values(), *profile.prefixes))] if profile else _SYMBOLS
+    found = [symbol for symbol in image.symbols(patterns) if symbol.section != SHN_UNDEF]
+    given = profile is not None
+    if profile is None:
+        profile = _profile(image, note, found)
+    script = _script(profile, found)
+    storage = tuple(symbol for symbol in found if is_storage(profile, symbol.name) and symbol.type not in ("FUNC", "SECTION", "FILE"))
+    section = _template_section(image, profile, script)
     load_start, load_end = _template_bounds(section, script)
     template_size = None if load_start is None or load_end is None else load_end - load_start
     layout = _layout_kind(image, note, section, load_start)
 
-    cache_line = (note.cache_line if note else None) or _USUAL_CACHE_LINE
+    cache_line = (note.cache_line if note else None) or profile.cache_line
     start, end = _value(script, "_percpu_start"), _value(script, "_percpu_end")
     reserved = None if start is None or end is None else end - start
     stride = _value(script, "_percpu_stride")
     stride_given = stride is not None
-    if stride is None and template_size is not None and start is not None:
+    if stride is None and template_size is not None and start is not None and profiles.STRIDE not in profile.lacks:
         # As the runtime does (area.cpp) where an older script gives none.
         stride = -(-template_size // cache_line) * cache_line
     in_script = _value(script, "_percpu_cpu_num")
@@ -104,7 +154,7 @@ def read_layout(image: Image, cpu_num: int | None = None) -> Layout:
         in_script = reserved // stride
     alignment = _value(script, "_percpu_alignment")
     if alignment is None and section is not None:
-        alignment = max(cache_line, section.alignment)
+        alignment = section.alignment if profiles.AREAS in profile.lacks else max(cache_line, section.alignment)
     if layout == "none":
         template_size = stride = reserved = alignment = None
 
@@ -117,7 +167,7 @@ def read_layout(image: Image, cpu_num: int | None = None) -> Layout:
         stride=stride,
         alignment=alignment,
         reserved=reserved,
-        variables=_variables(image, section, layout, load_start, load_end, storage),
+        variables=_variables(image, profile, section, layout, load_start, load_end, storage),
         cpu_num_asked=cpu_num,
         note=note,
         section=section,
@@ -129,20 +179,59 @@ def read_layout(image: Image, cpu_num: int | None = None) -> Layout:
         storage=storage,
         stride_given=stride_given,
         cache_line=cache_line,
+        profile=profile,
+        profile_given=given,
     )
+
+
+def is_storage(profile: Profile, symbol: str) -> bool:
+    """Whether the macros of the profile's runtime made that symbol."""
+    if profile.is_own:
+        return names.is_storage(symbol)
+    return bool(profile.prefixes) and names.starts_with(symbol, profile.prefixes)
+
+
+def variable_name(profile: Profile, symbol: str) -> str:
+    """The name that the programmer gave the variable with that symbol."""
+    return names.cxx_name(symbol) if profile.is_own else names.name_without(symbol, profile.prefixes)
+
+
+def _profile(image: Image, note: Note | None, found: list[Symbol]) -> Profile:
+    """The profile that fits, where the caller named none: our own for whatever our runtime is in."""
+    if note is not None or any(names.is_storage(symbol.name) for symbol in found):
+        return profiles.OWN
+    marks = profiles.RUST.prefixes
+    marked = any(names.starts_with(symbol.name, marks) for symbol in found)
+    sections = {section.name for section in image.sections}
+    return profiles.fitting(sections, {symbol.name for symbol in found}, marks if marked else ())
+
+
+def _script(profile: Profile, found: Iterable[Symbol]) -> dict[str, Symbol]:
+    """The symbols of the linker script, by our names for them, and the bounds of .bss."""
+    by_name = {symbol.name: symbol for symbol in found}
+    script = {name: symbol for name, symbol in by_name.items() if "bss" in name}
+    script.update((ours, by_name[theirs]) for ours, theirs in profile.symbols.items() if theirs in by_name)
+    if profile.is_own:
+        script.update((name, symbol) for name, symbol in by_name.items() if name.startswith("_percpu_"))
+    return script
 
 
 def _value(script: dict[str, Symbol], name: str) -> int | None:
     return script[name].value if name in script else None
 
 
-def _template_section(image: Image, script: dict[str, Symbol]) -> Section | None:
+def _template_section(image: Image, profile: Profile, script: dict[str, Symbol]) -> Section | None:
     """The section in which the script says the template begins, or the one with the usual name."""
+    named = next((section for name in profile.sections if (section := image.section(name)) is not None), None)
     if "_percpu_load_start" in script:
-        section = image.section_at(script["_percpu_load_start"].section)
-        if section is not None:
+        start = script["_percpu_load_start"]
+        section = image.section_at(start.section)
+        if section is not None and profile.is_own:
             return section
-    return image.section(TEMPLATE_SECTION)
+        # An assignment in front of an output section belongs to the section before, to a linker.
+        holding = (one for one in (section, named, *image.sections) if one is not None and one.is_allocated)
+        return next((one for one in holding if one.address <= start.value < one.end), named)
+    return named
 
 
 def _template_bounds(section: Section | None, script: dict[str, Symbol]) -> tuple[int | None, int | None]:
@@ -166,6 +255,7 @@ def _layout_kind(image: Image, note: Note | None, section: Section | None, load_
 
 def _variables(
     image: Image,
+    profile: Profile,
     section: Section | None,
     layout: str | None,
     load_start: int | None,
@@ -183,17 +273,17 @@ def _variables(
         return ()
     inside = [
         symbol
-        for symbol in image.symbols(names.STORAGE_PATTERN, sections=[section.number])
+        for symbol in image.symbols((), sections=[section.number])
         if symbol.section == section.number
         and symbol.type in ("OBJECT", "NOTYPE", "COMMON")
-        and (symbol.size > 0 or names.is_storage(symbol.name))
+        and (symbol.size > 0 or is_storage(profile, symbol.name))
         and load_start <= symbol.value < load_end
         and not symbol.name.startswith("_percpu_")
     ]
     inside.sort(key=lambda symbol: (symbol.value, symbol.name))
     return tuple(
         Variable(
-            name=names.cxx_name(symbol.name),
+            name=variable_name(profile, symbol.name),
             offset=symbol.value - load_start,
             size=symbol.size,
             alignment=_alignment(symbol.value - load_start, section.alignment),

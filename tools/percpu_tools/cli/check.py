@@ -20,10 +20,22 @@ _EXAMPLES = """\
   percpu-check kernel.elf
   percpu-check --cpu-num 4 --format json -o report.json kernel.elf
   percpu-check --disable T23 kernel.elf
+  percpu-check --profile linux vmlinux
+  percpu-check --profile mykernel.toml kernel.elf
   percpu-check --types --format html -o area.html kernel.elf
   percpu-check --types --format sarif -o percpu.sarif kernel.elf
   percpu-check --budget 4096 --baseline release/kernel.elf kernel.elf
   percpu-check --explain T05
+
+a profile of your own, mykernel.toml; only section is needed:
+
+  section = ".cpulocal"             # the output section with the template, or a list of names
+  layout = "zero-vma"               # or "in-image"
+  variables = "__cpulocal_"         # what your macro puts before the names of variables
+  cache_line = 64
+  [symbols]                         # of your linker script
+  load_start = "__cpulocal_load_start"
+  load_end = "__cpulocal_load_end"  # also: start end stride cpu_num alignment near_end read_mostly_start
 
 exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be judged
 """
@@ -38,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--disable", action="append", default=[], metavar="RULE", help="do not ask this rule; may be given several times")
     parser.add_argument("--budget", type=_bytes, metavar="BYTES", help="the largest size of the template, on one CPU")
     parser.add_argument("--baseline", metavar="OLD.elf", help="an older build: say what was added, removed, grew or moved since")
+    parser.add_argument("--profile", metavar="NAME", help="whose kernel: percpu, linux, rust, xen, osv, or a TOML file; else found out")
     parser.add_argument("--config", metavar="FILE", help="the configuration; else percpu.toml or pyproject.toml here or above")
     parser.add_argument("--types", action="store_true", help="read each variable's type and source line from the debug information")
     parser.add_argument("--list-rules", action="store_true", help="print the rules and exit")
@@ -81,6 +94,7 @@ def _check(prog: str, options: argparse.Namespace) -> int:
                     types=options.types,
                     budget=options.budget,
                     baseline=options.baseline,
+                    profile=options.profile,
                     config=config,
                 )
             )

@@ -23,6 +23,7 @@ def as_object(report: Report) -> dict[str, Any]:
         "file": report.file,
         "arch": layout.arch,
         "layout": layout.layout,
+        **({} if layout.profile.is_own else {"profile": layout.profile.name}),
         "cpu_num": layout.cpu_num,
         "template_size": layout.template_size,
         "stride": layout.stride,

@@ -131,6 +131,8 @@ def draw(report: Report) -> Picture | None:
     for row in rows:
         row.remarks = list(_remarks(row))
     cpus = "unknown number of CPUs" if layout.cpu_num is None else f"{layout.cpu_num} CPU{'s' if layout.cpu_num != 1 else ''}"
+    if not layout.profile.is_own:
+        cpus += f", profile {printable(layout.profile.name)}"
     return Picture(
         file=printable(report.file),
         headline=f"{layout.arch or 'unknown architecture'}, {layout.layout}, {cpus}",

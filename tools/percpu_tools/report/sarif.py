@@ -118,6 +118,7 @@ def _artifact(report: Report) -> dict[str, Any]:
         "properties": {
             "arch": layout.arch,
             "layout": layout.layout,
+            "profile": layout.profile.name,
             "cpu_num": layout.cpu_num,
             "template_size": layout.template_size,
             "stride": layout.stride,

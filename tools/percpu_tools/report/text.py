@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from percpu_tools import profiles
 from percpu_tools.checker import Report
 from percpu_tools.compare import Comparison, compare
 from percpu_tools.findings import Finding
@@ -60,7 +61,8 @@ def _report(report: Report) -> Iterator[Line]:
         ("reserved", layout.reserved),
     ]
     if layout.has_areas:
-        yield [("  " + ", ".join(f"{name} {_bytes(size)}" for name, size in sizes), "")]
+        told = [(name, size) for name, size in sizes if size is not None or layout.profile.is_own]
+        yield [("  " + ", ".join(f"{name} {_bytes(size)}" for name, size in told), "")]
     if layout.variables:
         yield []
         yield from _variables(report)
@@ -91,7 +93,10 @@ def _headline(layout: Layout) -> str:
         return f"{arch}, no per-CPU data"
     if layout.layout == "none":
         return f"{arch}, sp-naive: one CPU, no areas"
-    return f"{arch}, {layout.layout}, {_cpus(layout.cpu_num)}"
+    if profiles.AREAS in layout.profile.lacks:
+        return f"{arch}, {layout.layout}, profile {layout.profile.name}, no areas in the file"
+    profile = "" if layout.profile.is_own else f", profile {layout.profile.name}"
+    return f"{arch}, {layout.layout}, {_cpus(layout.cpu_num)}{profile}"
 
 
 def _cpus(number: int | None) -> str:

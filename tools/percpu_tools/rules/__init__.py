@@ -30,6 +30,8 @@ class Rule:
     title: str
     judge: Judge
     needs_symbols: bool
+    # What a profile must not lack, for the rule to be asked at all (percpu_tools.profiles).
+    needs: tuple[str, ...] = ()
     is_users: bool = False
 
     @property
@@ -41,6 +43,9 @@ class Rule:
         """What this rule has to say of the file, and what it could not judge."""
         if self.needs_symbols and not image.has_symbols:
             yield NotJudged("the file has no symbol table; check it before it is stripped", rule=self.id, slug=self.slug)
+            return
+        if (lack := layout.lacks(*self.needs)) is not None:
+            yield NotJudged(lack, rule=self.id, slug=self.slug)
             return
         try:
             for finding in self.judge(layout, image):
@@ -54,11 +59,11 @@ class Rule:
 _registered: dict[str, Rule] = {}
 
 
-def rule(id: str, slug: str, title: str, needs_symbols: bool = True) -> Callable[[Judge], Judge]:
+def rule(id: str, slug: str, title: str, needs_symbols: bool = True, needs: tuple[str, ...] = ()) -> Callable[[Judge], Judge]:
     """Register the function below as a rule."""
 
     def register(judge: Judge) -> Judge:
-        _registered[id] = Rule(id, slug, title, judge, needs_symbols)
+        _registered[id] = Rule(id, slug, title, judge, needs_symbols, needs)
         return judge
 
     return register

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from percpu_tools import profiles
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout
@@ -13,7 +14,7 @@ _RENDER = "render the fragment with percpu-ldscript in place of a section writte
 
 
 @rule("T10", "misaligned-areas", "a variable is aligned on CPU 0 and misaligned on others")
-def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding]:
+def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       The area of CPU n begins at _percpu_start + n * stride. The linker aligns the template to its most
@@ -36,8 +37,10 @@ def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding]:
     witness = max(layout.variables, key=lambda variable: variable.alignment, default=None)
     symbol = witness.symbol if witness else None
     name = f" ({witness.name} has it)" if witness else ""
+    if (lack := layout.lacks(profiles.STRIDE)) is not None:
+        yield NotJudged(f"whether the stride keeps the alignment: {lack}")
     if layout.stride and layout.stride % section.alignment:
-        origin = "_percpu_stride" if layout.stride_given else "the stride that the runtime computes"
+        origin = layout.name_of("_percpu_stride") if layout.stride_given else "the stride that the runtime computes"
         yield Finding(
             "error",
             f"{origin} is not a multiple of the alignment of {section.name}{name}: from CPU 1 on, the area loses it",
@@ -54,17 +57,17 @@ def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding]:
     if layout.start is not None and layout.start % section.alignment:
         yield Finding(
             "error",
-            f"_percpu_start is not aligned as {section.name} is{name}: every area loses the alignment",
-            symbol="_percpu_start",
+            f"{layout.name_of('_percpu_start')} is not aligned as {section.name} is{name}: every area loses the alignment",
+            symbol=layout.name_of("_percpu_start"),
             section=section.name,
-            found=f"_percpu_start at {layout.start:#x}",
+            found=f"{layout.name_of('_percpu_start')} at {layout.start:#x}",
             expected=f"a multiple of {section.alignment:#x}",
-            fix=("write `. = ALIGN(ALIGNOF(.percpu));` before _percpu_start in the linker script", _RENDER),
+            fix=(f"write `. = ALIGN(ALIGNOF({section.name}));` before {layout.name_of('_percpu_start')} in the linker script", _RENDER),
         )
 
 
 @rule("T11", "stride-disagreement", "the linker script and the runtime do not agree")
-def disagreement(layout: Layout, image: Image) -> Iterator[Finding]:
+def disagreement(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       The script reserves the memory of the areas, and the runtime walks through it. When they do not
@@ -83,8 +86,25 @@ def disagreement(layout: Layout, image: Image) -> Iterator[Finding]:
     if layout.layout is None:
         return
     yield from _note_against_file(layout, image)
-    if layout.has_areas and layout.section is not None:
+    yield from _layout_against_profile(layout)
+    if (lack := layout.lacks(profiles.STRIDE, profiles.AREAS)) is not None:
+        yield NotJudged(lack)
+    elif layout.has_areas and layout.section is not None:
         yield from _stride_against_memory(layout)
+
+
+def _layout_against_profile(layout: Layout) -> Iterator[Finding]:
+    expected = layout.profile.layout
+    if expected is None or not layout.has_areas or layout.section is None or expected == layout.layout:
+        return
+    yield Finding(
+        "error",
+        f"profile {layout.profile.name} is of kernels with the {expected} layout, and the script has linked {layout.section.name} as {layout.layout}",
+        section=layout.section.name,
+        found=f"{layout.section.name} at {layout.load_start or 0:#x}",
+        expected="address 0" if expected == "zero-vma" else "an ordinary address, not 0",
+        fix=("correct the address of the section in the linker script", "correct layout in the profile"),
+    )
 
 
 def _note_against_file(layout: Layout, image: Image) -> Iterator[Finding]:
@@ -112,6 +132,17 @@ def _note_against_file(layout: Layout, image: Image) -> Iterator[Finding]:
                 + ("(without non-zero-vma)" if note.layout == "zero-vma" else "(with non-zero-vma)"),
                 "compile everything again after changing features",
             ),
+        )
+    # The other way round, a runtime that wants _percpu_template and finds none, nothing links.
+    if layout.has_areas and layout.section is not None and layout.is_pristine and "pristine" not in note.features:
+        yield Finding(
+            "error",
+            "the script keeps the template apart from the areas, and the runtime is not built for that: it copies area 0, which is empty",
+            symbol=layout.template_symbol,
+            section=layout.section.name,
+            found=f"{layout.template_symbol}, and features={','.join(note.features)} in the note",
+            expected="the feature pristine in both, or in neither",
+            fix=("compile the runtime with PERCPU_PRISTINE", "render the fragment without the feature pristine"),
         )
     if layout.stride_given and layout.stride and note.cache_line and layout.stride % note.cache_line:
         yield Finding(
@@ -149,7 +180,7 @@ def _stride_against_memory(layout: Layout) -> Iterator[Finding]:
         yield Finding(
             "error",
             "the stride is smaller than the template: each area is written over by the next one's first variables",
-            symbol="_percpu_stride" if layout.stride_given else None,
+            symbol=layout.name_of("_percpu_stride") if layout.stride_given else None,
             section=section.name,
             found=f"stride {stride}",
             expected=f"at least the template's {template} bytes",
@@ -165,9 +196,9 @@ def _stride_against_memory(layout: Layout) -> Iterator[Finding]:
         yield Finding(
             "error",
             f"the script reserves less than the areas of {cpu_num} CPUs need: the last ones are written over what follows",
-            symbol="_percpu_end",
+            symbol=layout.name_of("_percpu_end"),
             section=section.name,
-            found=f"{reserved} bytes from _percpu_start to _percpu_end",
+            found=f"{reserved} bytes from {layout.name_of('_percpu_start')} to {layout.name_of('_percpu_end')}",
             expected=f"{cpu_num} strides of {stride} bytes, {cpu_num * stride}",
             fix=("reserve CPU_NUM strides, and not CPU_NUM templates, in the linker script", _RENDER),
         )
@@ -175,9 +206,9 @@ def _stride_against_memory(layout: Layout) -> Iterator[Finding]:
         yield Finding(
             "error",
             "what the script reserves is not a whole number of the runtime's strides: the two do not round alike",
-            symbol="_percpu_end",
+            symbol=layout.name_of("_percpu_end"),
             section=section.name,
-            found=f"{reserved} bytes from _percpu_start to _percpu_end",
+            found=f"{reserved} bytes from {layout.name_of('_percpu_start')} to {layout.name_of('_percpu_end')}",
             expected=f"a multiple of the stride, {stride} bytes",
             fix=(
                 f"round areas to {layout.cache_line} bytes in the linker script, as the runtime does",
@@ -206,12 +237,13 @@ def stale_cpu_num(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]
     if layout.cpu_num_asked is None or not layout.has_areas:
         return
     if layout.cpu_num is None:
-        yield NotJudged("the file does not say for how many CPUs it was linked: it has no symbol _percpu_cpu_num")
+        lack = layout.lacks(profiles.AREAS) or f"it has no symbol {layout.name_of('_percpu_cpu_num')}"
+        yield NotJudged(f"the file does not say for how many CPUs it was linked: {lack}")
     elif layout.cpu_num != layout.cpu_num_asked:
         yield Finding(
             "error",
             "the file was linked for another number of CPUs than --cpu-num says",
-            symbol="_percpu_cpu_num",
+            symbol=layout.name_of("_percpu_cpu_num"),
             section=layout.section.name if layout.section else None,
             found=f"CPU_NUM {layout.cpu_num}",
             expected=f"CPU_NUM {layout.cpu_num_asked}",

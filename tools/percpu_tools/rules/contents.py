@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from percpu_tools import names
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_ALLOC, SHN_ABS, SHN_UNDEF, Image, Relocation, Section
 from percpu_tools.layout import Layout, Variable
@@ -24,6 +23,10 @@ _COMPILER_MADE = {
 _LOWEST_POINTER = 0x10000
 
 _SHOWN_BYTES = 16
+
+# The words that the fragment of a checked build puts around the variables.
+_GUARDS = ("_percpu_front_guard", "_percpu_back_guard")
+_GUARD_SIZE = 4
 
 _CONSTRUCTED = "define it with PERCPU_DEFINE_CONSTRUCTED: its constructor runs in each area"
 
@@ -50,7 +53,7 @@ def foreign_contents(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
         return
     symbols = [
         symbol
-        for symbol in image.symbols(names.STORAGE_PATTERN, sections=[section.number])
+        for symbol in image.symbols((), sections=[section.number])
         if symbol.section == section.number and layout.load_start <= symbol.value < layout.load_end
     ]
     for symbol in symbols:
@@ -74,11 +77,13 @@ def foreign_contents(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
     if not image.has_local_symbols:
         yield NotJudged("the file has no local symbols, so bytes of the template without a symbol may be static variables")
         return
+    bounds = set(layout.profile.symbols.values())
     # `$d` and `$x` say what the bytes are (AArch64, ARM, RISC-V), not whose; `.L` is the compiler's own.
     covered = sorted(
-        (symbol.value, symbol.size)
+        (symbol.value, _GUARD_SIZE if symbol.name in _GUARDS else symbol.size)
         for symbol in symbols
-        if symbol.type != "SECTION" and not symbol.name.startswith(("_percpu_", "$", ".L"))
+        if symbol.name in _GUARDS
+        or (symbol.type != "SECTION" and symbol.name not in bounds and not symbol.name.startswith(("_percpu_", "$", ".L")))
     )
     yield from _without_symbol(layout, image, section, covered)
 
@@ -192,8 +197,9 @@ def _pointer_words(layout: Layout, image: Image, section: Section) -> Iterator[i
     """The addresses of words that can only be such pointers."""
     assert layout.load_start is not None and layout.load_end is not None
     ranges = [(layout.load_start, layout.load_end)]
-    if layout.start is not None and layout.stride:
-        ranges.append((layout.start, layout.start + layout.stride))
+    if layout.loaded is not None and layout.stride:
+        # The template where it is loaded, and area 0 where that is another place.
+        ranges.append((layout.loaded, (layout.start or layout.loaded) + layout.stride))
     ranges = [(start, end) for start, end in ranges if start >= _LOWEST_POINTER]
     previous = -1
     size = image.elf_class // 8
@@ -269,7 +275,7 @@ def dynamic_relocations(layout: Layout, image: Image) -> Iterator[Finding | NotJ
             fix=("build with the feature non-zero-vma and with -fpie", "link without -pie"),
         )
     inward = [relocation for relocation in in_template if layout.load_start <= _target(relocation, image, section) < layout.load_end]
-    judged = in_template if layout.load_start < _LOWEST_POINTER and layout.start != layout.load_start else inward
+    judged = in_template if layout.load_start < _LOWEST_POINTER and layout.loaded != layout.load_start else inward
     for relocation in judged[:1]:
         variable = _variable_at(layout, relocation.offset)
         relative = relocation.type == _RELATIVE.get(layout.arch or "")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from percpu_tools import names
-from percpu_tools.findings import Finding
+from percpu_tools import profiles
+from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_TLS, SHN_ABS, SHN_COMMON, Image, Section
-from percpu_tools.layout import Layout
+from percpu_tools.layout import Layout, variable_name
 from percpu_tools.rules import rule
 
 # How kernels name the bounds of what they clear at boot.
 _BSS_STARTS = ("__bss_start", "__bss_start__", "_bss_start", "bss_start", "_sbss", "__sbss", "sbss", "__bss_begin")
 _BSS_ENDS = ("__bss_end", "__bss_end__", "_bss_end", "bss_end", "_ebss", "__ebss", "ebss")
 
-_AREAS = "the areas of the CPUs (_percpu_start .. _percpu_end)"
 
-
-@rule("T05", "lost-initial-values", "the template's initial values do not reach memory", needs_symbols=False)
+@rule("T05", "lost-initial-values", "the template's initial values do not reach memory", needs_symbols=False, needs=(profiles.VALUES,))
 def lost_initial_values(layout: Layout, image: Image) -> Iterator[Finding]:
     """
     Mechanism
@@ -89,19 +87,20 @@ def _bytes_loaded(layout: Layout, image: Image, section: Section) -> int:
 
 
 def _cleared_at_boot(layout: Layout, section: Section) -> Iterator[Finding]:
-    if layout.start is None:
+    if layout.loaded is None:
         return
+    place = layout.template_symbol
     for start_name in _BSS_STARTS:
         for end_name in _BSS_ENDS:
             start, end = layout.value(start_name), layout.value(end_name)
-            if start is not None and end is not None and start <= layout.start < end:
+            if start is not None and end is not None and start <= layout.loaded < end:
                 yield Finding(
                     "error",
                     f"the template lies between {start_name} and {end_name}: code that clears .bss clears the initial values",
-                    symbol="_percpu_start",
+                    symbol=place,
                     section=section.name,
-                    found=f"_percpu_start at {layout.start:#x}, {start_name} at {start:#x}, {end_name} at {end:#x}",
-                    expected=f"_percpu_start below {start_name} or not below {end_name}",
+                    found=f"{place} at {layout.loaded:#x}, {start_name} at {start:#x}, {end_name} at {end:#x}",
+                    expected=f"{place} below {start_name} or not below {end_name}",
                     fix=(
                         f"write `. = .;` before `{start_name} = .;` in the linker script: GNU ld inserts in front of it",
                         "write INCLUDE percpu.ld there (percpu-ldscript --mode include)",
@@ -111,7 +110,7 @@ def _cleared_at_boot(layout: Layout, section: Section) -> Iterator[Finding]:
 
 
 @rule("T23", "areas-overlap", "the areas overlap other sections, or the file grows with CPU_NUM")
-def areas_overlap(layout: Layout, image: Image) -> Iterator[Finding]:
+def areas_overlap(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       A script that reserves the areas of all CPUs inside .percpu makes that section CPU_NUM strides
@@ -138,20 +137,24 @@ def areas_overlap(layout: Layout, image: Image) -> Iterator[Finding]:
     if not layout.has_areas or section is None:
         return
     yield from _overlaps(layout, image, section)
-    yield from _bytes_for_areas(layout, image, section)
+    if (lack := layout.lacks(profiles.AREAS)) is not None:
+        yield NotJudged(f"whether the areas overlap: {lack}")
+    else:
+        yield from _bytes_for_areas(layout, image, section)
 
 
 def _overlaps(layout: Layout, image: Image, section: Section) -> Iterator[Finding]:
     own = {section.number}
-    for symbol in ("_percpu_start", "_percpu_end"):
+    for symbol in ("_percpu_template", "_percpu_start", "_percpu_end"):
         if symbol in layout.symbols:
             own.add(layout.symbols[symbol].section)
+    areas = f"the areas of the CPUs ({layout.name_of('_percpu_start')} .. {layout.name_of('_percpu_end')})"
     linked = [(f"section {section.name}", section.address, section.end)]
-    if layout.start is not None and layout.end is not None:
-        linked.append((_AREAS, layout.start, layout.end))
+    if layout.loaded is not None and layout.end is not None:
+        linked.append((areas, layout.loaded, layout.end))
     loaded = []
     if (load_address := image.load_address(section)) is not None:
-        loaded.append((_AREAS, load_address, load_address + max(section.size, layout.reserved or 0)))
+        loaded.append((areas if layout.memory else section.name, load_address, load_address + max(section.size, layout.memory or 0)))
     for other in image.sections:
         # A TLS section without bytes takes no addresses: its end is where the next section begins.
         takes_no_addresses = other.flags & SHF_TLS and not other.has_bytes
@@ -214,8 +217,8 @@ def _covered_by_file(image: Image, areas: Section) -> int:
     return 0
 
 
-@rule("T25", "outside-template", "a per-CPU variable lies outside the template")
-def outside_template(layout: Layout, image: Image) -> Iterator[Finding]:
+@rule("T25", "outside-template", "a per-CPU variable lies outside the template", needs=(profiles.MARKS,))
+def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       Only what lies between _percpu_load_start and _percpu_load_end is copied into each area. A
@@ -233,6 +236,10 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding]:
     """
     if layout.layout == "none":
         return
+    if layout.layout is None and layout.profile_given:
+        sections = " or ".join(layout.profile.sections) or "of per-CPU data"
+        bounds = " and ".join(layout.name_of(symbol) for symbol in ("_percpu_load_start", "_percpu_load_end"))
+        yield NotJudged(f"profile {layout.profile.name} does not fit the file: there is no section {sections}, and no symbols {bounds} in one")
     for symbol in layout.storage:
         inside = (
             layout.section is not None
@@ -245,12 +252,12 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding]:
             continue
         home = image.section_at(symbol.section)
         where = home.name if home else {SHN_ABS: "an absolute address", SHN_COMMON: "COMMON"}.get(symbol.section, "no section")
-        expected = "a section .percpu with the template; there is none"
+        expected = f"a section {' or '.join(layout.profile.sections) or 'of their own'} with the template; there is none"
         if layout.section is not None and layout.load_start is not None and layout.load_end is not None:
             expected = f"an address in {layout.section.name}, {layout.load_start:#x} .. {layout.load_end:#x}"
         yield Finding(
             "error",
-            f"per-CPU variable {names.cxx_name(symbol.name)} lies in {where}, outside the template: no area has a copy of it",
+            f"per-CPU variable {variable_name(layout.profile, symbol.name)} lies in {where}, outside the template: no area has a copy of it",
             symbol=symbol.name,
             section=home.name if home else None,
             found=f"{symbol.value:#x} in {where}",

@@ -42,9 +42,10 @@ def tls_register(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     section = next((section for section in image.sections if section.flags & SHF_TLS and section.is_allocated and section.size), None)
     if section is None:
         return
-    register = layout.note.base_register if layout.note else None
+    register = layout.note.base_register if layout.note else layout.profile.base_registers.get(layout.arch)
     if register is None or register == USER_BASE:
-        why = "the base register is the user's own" if register else "no note of the runtime names the base register"
+        unnamed = "no note of the runtime" if layout.profile.is_own else f"nothing in profile {layout.profile.name}"
+        why = "the base register is the user's own" if register else f"{unnamed} names the base register"
         yield NotJudged(f"the file has thread-local storage ({section.name}), and {why}")
         return
     if register in _TLS_REGISTERS[layout.arch]:
@@ -53,7 +54,7 @@ def tls_register(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
             "error",
             f"thread-local storage is reached through {register}, which holds the per-CPU base",
             section=section.name,
-            found=f"{section.size} bytes of thread-local storage, base-register={register} in the note",
+            found=f"{section.size} bytes of thread-local storage, base-register={register} in the {'note' if layout.note else 'profile'}",
             expected="no thread-local storage, or another base register",
             fix=(f"build with the feature base-register={better}", "define per-CPU variables in place of thread_local ones"),
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from percpu_tools import names
-from percpu_tools.findings import Finding
+from percpu_tools import names, profiles
+from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHN_UNDEF, Image
-from percpu_tools.layout import Layout, Variable
+from percpu_tools.layout import Layout, Variable, variable_name
 from percpu_tools.rules import rule
 
 # So many names of variables say enough; the layout, as a picture, shows them all.
@@ -16,7 +16,7 @@ _SHOWN = 5
 
 
 @rule("T27", "false-sharing", "variables that share or straddle cache lines")
-def false_sharing(layout: Layout, image: Image) -> Iterator[Finding]:
+def false_sharing(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       Caches hand over whole lines. Where the stride is no multiple of a line, the end of one CPU's area
@@ -36,11 +36,13 @@ def false_sharing(layout: Layout, image: Image) -> Iterator[Finding]:
     if not layout.has_areas or not layout.template_size:
         return
     line = layout.cache_line
+    if (lack := layout.lacks(profiles.STRIDE)) is not None:
+        yield NotJudged(f"whether areas share cache lines: {lack}")
     if layout.stride and layout.stride % line:
         yield Finding(
             "note",
             "areas of different CPUs share cache lines: the stride is no multiple of one",
-            symbol="_percpu_stride" if layout.stride_given else None,
+            symbol=layout.name_of("_percpu_stride") if layout.stride_given else None,
             found=f"stride {layout.stride}",
             expected=f"a multiple of {line}",
             fix=("round the stride up to the cache line in the linker script", "render the fragment with percpu-ldscript"),
@@ -98,7 +100,7 @@ def _read_mostly_beside_others(layout: Layout, line: int) -> Iterator[Finding]:
         return
 
 
-@rule("T14", "duplicate-storage", "inline or template storage, or storage that exists more than once")
+@rule("T14", "duplicate-storage", "inline or template storage, or storage that exists more than once", needs=(profiles.MARKS,))
 def duplicate_storage(layout: Layout, image: Image) -> Iterator[Finding]:
     """
     Mechanism
@@ -121,7 +123,7 @@ def duplicate_storage(layout: Layout, image: Image) -> Iterator[Finding]:
     seen: dict[str, int] = {}
     for symbol in layout.storage:
         seen[symbol.name] = seen.get(symbol.name, 0) + 1
-    for symbol in image.symbols(names.STORAGE_PATTERN):
+    for symbol in image.symbols(names.STORAGE_PATTERN) if layout.profile.is_own else ():
         if symbol.section == SHN_UNDEF or symbol.type != "OBJECT":
             continue
         of_template = _is_of_template(symbol.name)
@@ -143,7 +145,7 @@ def duplicate_storage(layout: Layout, image: Image) -> Iterator[Finding]:
         if copies > 1:
             yield Finding(
                 "note",
-                f"{copies} files have a per-CPU variable {names.cxx_name(name)} of their own",
+                f"{copies} files have a per-CPU variable {variable_name(layout.profile, name)} of their own",
                 symbol=name,
                 found=f"{copies} storage symbols of that name",
                 expected="one, unless the files mean different variables",
