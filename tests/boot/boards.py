@@ -258,7 +258,7 @@ def test_packages() -> list[str]:
     # Debian 12 has no GCC for LoongArch64.
     newer = ("loongarch64-linux-gnu",) if _debian() >= 13 else ()
     cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu", *newer)}
-    others = {"ccache", "clang-19", "g++", "gcc-arm-none-eabi", "lld-19", "llvm-19"}
+    others = {"ccache", "clang-19", "g++", "gcc-arm-none-eabi", "gdb-multiarch", "lld-19", "llvm-19"}
     return sorted(boards | cross | others)
 
 

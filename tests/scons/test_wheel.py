@@ -97,6 +97,7 @@ def test_the_wheel_holds_every_file_and_no_other(wheel):
         "percpu_tools/data/percpu_cpp/include/percpu/percpu.hpp",
         "percpu_tools/data/percpu_cpp/src/area.cpp",
         "percpu_tools/data/ldscripts/percpu.ld.j2",
+        "percpu_tools/gdb/extension.py",
         "percpu_tools/report/templates/area.svg.j2",
         "percpu_tools/data/site_scons/site_tools/percpu/__init__.py",
     } <= names

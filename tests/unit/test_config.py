@@ -20,6 +20,7 @@ def test_answers():
     assert ask("--includes") == f"-I{percpu_tools.includes()}\n"
     assert ask("--sources").split() == [str(source) for source in percpu_tools.sources()]
     assert ask("--ldscripts") == f"{percpu_tools.ldscripts()}\n"
+    assert ask("--gdb") == f"{percpu_tools.gdb_extension()}\n"
     assert ask("--toolpath") == f"{percpu_tools.toolpath()}\n"
     assert ask("--version") == f"percpu-config {percpu_tools.__version__}\n"
 
@@ -28,6 +29,7 @@ def test_what_the_answers_name_is_there():
     assert (percpu_tools.includes() / "percpu" / "percpu.hpp").is_file()
     assert percpu_tools.sources() and all(source.suffix == ".cpp" for source in percpu_tools.sources())
     assert (percpu_tools.ldscripts() / "percpu.ld.j2").is_file()
+    assert percpu_tools.gdb_extension().is_file()
     assert (percpu_tools.toolpath() / "percpu" / "__init__.py").is_file()
 
 

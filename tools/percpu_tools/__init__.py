@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from percpu_tools.errors import PercpuError
     from percpu_tools.findings import Finding
     from percpu_tools.ldscript import render_fragment, render_template
-    from percpu_tools.paths import includes, ldscripts, sources, toolpath
+    from percpu_tools.paths import gdb_extension, includes, ldscripts, sources, toolpath
     from percpu_tools.userscript import find_anchor
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "check",
     "find_anchor",
+    "gdb_extension",
     "includes",
     "ldscripts",
     "render_fragment",
@@ -45,6 +46,7 @@ _HOMES = {
     "Report": "checker",
     "check": "checker",
     "find_anchor": "userscript",
+    "gdb_extension": "paths",
     "includes": "paths",
     "ldscripts": "paths",
     "render_fragment": "ldscript",

@@ -36,6 +36,11 @@ def ldscripts() -> Path:
     return _find("ldscripts")
 
 
+def gdb_extension() -> Path:
+    """The file for GDB's `source`: `$percpu("NAME", CPU)` and `info percpu`."""
+    return _PACKAGE / "gdb" / "extension.py"
+
+
 def toolpath() -> Path:
     """The folder for SCons's `toolpath=[...]`."""
     return _find("site_scons/site_tools")

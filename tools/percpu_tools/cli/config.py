@@ -12,6 +12,7 @@ from percpu_tools.cli import common
 _EXAMPLES = """\
   g++ $(percpu-config --includes) -c kernel.cpp
   g++ $(percpu-config --includes) -c $(percpu-config --sources)
+  gdb-multiarch -x $(percpu-config --gdb) kernel.elf
 """
 
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choice.add_argument("--sources", action="store_true", help="the C++ sources to compile into the kernel, one a line")
     choice.add_argument("--ldscripts", action="store_true", help="the folder of the linker-script templates")
     choice.add_argument("--toolpath", action="store_true", help="the folder for the toolpath of SCons")
+    choice.add_argument("--gdb", action="store_true", help="the file for GDB's `source`, with $percpu and `info percpu`")
     options = parser.parse_args(arguments)
     return common.run(parser.prog, lambda: _print(options))
 
@@ -33,6 +35,8 @@ def _print(options: argparse.Namespace) -> int:
         lines = [str(source) for source in paths.sources()]
     elif options.ldscripts:
         lines = [str(paths.ldscripts())]
+    elif options.gdb:
+        lines = [str(paths.gdb_extension())]
     else:
         lines = [str(paths.toolpath())]
     print("\n".join(lines))
