@@ -135,7 +135,7 @@ def read_layout(image: Image, cpu_num: int | None = None, profile: Profile | Non
     if profile is None:
         profile = _profile(image, note, found)
     script = _script(profile, found)
-    storage = tuple(symbol for symbol in found if is_storage(profile, symbol.name) and symbol.type not in ("FUNC", "SECTION", "FILE"))
+    storage = tuple(symbol for symbol in found if is_storage(profile, symbol))
     section = _template_section(image, profile, script)
     load_start, load_end = _template_bounds(section, script)
     template_size = None if load_start is None or load_end is None else load_end - load_start
@@ -184,11 +184,15 @@ def read_layout(image: Image, cpu_num: int | None = None, profile: Profile | Non
     )
 
 
-def is_storage(profile: Profile, symbol: str) -> bool:
+def is_storage(profile: Profile, symbol: Symbol) -> bool:
     """Whether the macros of the profile's runtime made that symbol."""
+    if symbol.type in ("FUNC", "SECTION", "FILE"):
+        return False
     if profile.is_own:
-        return names.is_storage(symbol)
-    return bool(profile.prefixes) and names.starts_with(symbol, profile.prefixes)
+        return names.is_storage(symbol.name)
+    # A linker script's symbols may begin like variables. They have neither type nor size.
+    is_object = symbol.type == "OBJECT" or symbol.size > 0
+    return is_object and bool(profile.prefixes) and names.starts_with(symbol.name, profile.prefixes)
 
 
 def variable_name(profile: Profile, symbol: str) -> str:
@@ -276,7 +280,7 @@ def _variables(
         for symbol in image.symbols((), sections=[section.number])
         if symbol.section == section.number
         and symbol.type in ("OBJECT", "NOTYPE", "COMMON")
-        and (symbol.size > 0 or is_storage(profile, symbol.name))
+        and (symbol.size > 0 or is_storage(profile, symbol))
         and load_start <= symbol.value < load_end
         and not symbol.name.startswith("_percpu_")
     ]

@@ -12,7 +12,7 @@ from percpu_tools.rules import rule
 
 # How kernels name the bounds of what they clear at boot.
 _BSS_STARTS = ("__bss_start", "__bss_start__", "_bss_start", "bss_start", "_sbss", "__sbss", "sbss", "__bss_begin")
-_BSS_ENDS = ("__bss_end", "__bss_end__", "_bss_end", "bss_end", "_ebss", "__ebss", "ebss")
+_BSS_ENDS = ("__bss_end", "__bss_end__", "__bss_stop", "_bss_end", "bss_end", "_ebss", "__ebss", "ebss")
 
 
 @rule("T05", "lost-initial-values", "the template's initial values do not reach memory", needs_symbols=False, needs=(profiles.VALUES,))
