@@ -204,6 +204,19 @@ def _mark(row: Variant) -> Variant:
 MATRIX = tuple(_mark(row) for row in _rows())
 
 
+def _tortured() -> Iterator[Variant]:
+    """One row for each way to keep updates whole in a kernel that is preempted, a default one if there is."""
+    measures = ((), ("preempt",), ("restartable",), ("preempt", "restartable"))
+    for arch, features in itertools.product(ARCHITECTURES, measures):
+        like = (row for row in MATRIX if (row.arch, row.features, row.mode, row.opt) == (arch, features, "", "-O2"))
+        rows = sorted(like, key=lambda row: not row.default)
+        yield from rows[:1]
+
+
+# What the torture kernel is built for.
+TORTURED = tuple(_tortured())
+
+
 def select(names: str) -> list[Variant]:
     """The rows that `names` means: "default", "all", or names of rows, separated by commas."""
     if names == "all":

@@ -172,6 +172,7 @@ BOARDS = {
             ),
             qemu_package="qemu-system-x86",
             pass_status=33,  # board.cpp writes 0x10; QEMU exits with twice that plus 1
+            sources=("x86_64/entry.S", "x86_64/board.cpp", "x86_64/switch.S"),
         ),
         _AARCH64,
         replace(

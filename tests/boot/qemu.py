@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from boot.boards import Board
@@ -27,6 +27,25 @@ class Boot:
     @property
     def ok(self) -> bool:
         return self.problem is None
+
+
+def one_instruction_at_a_time(board: Board) -> Board:
+    """The board with interrupts between any two instructions; else QEMU takes them between blocks of them.
+
+    Raises QemuError if QEMU does not say its version.
+    """
+    try:
+        version = subprocess.run([board.qemu[0], "--version"], capture_output=True, text=True, check=False, timeout=60).stdout
+    except FileNotFoundError:
+        raise _not_installed(board) from None
+    found = re.search(r"version (\d+)\.(\d+)", version)
+    if not found:
+        raise QemuError(f"{board.qemu[0]} --version says {version!r}, and no version")
+    if (int(found[1]), int(found[2])) < (8, 1):
+        return replace(board, qemu=(*board.qemu, "-singlestep"))
+    # Of several -accel QEMU takes the first.
+    at = board.qemu.index("-accel") if "-accel" in board.qemu else len(board.qemu)
+    return replace(board, qemu=(*board.qemu[:at], *board.qemu[at + 2 :], "-accel", "tcg,one-insn-per-tb=on"))
 
 
 def boot(board: Board, kernel: Path, cpus: int, timeout: float = 60) -> Boot:
@@ -51,11 +70,15 @@ def boot(board: Board, kernel: Path, cpus: int, timeout: float = 60) -> Boot:
         )
         printed, problem = done.stdout, _problem(board, done.returncode, _text(done.stdout))
     except FileNotFoundError:
-        mend = f"apt-get install {board.qemu_package}, or run tools/demo"
-        raise QemuError(f"{command[0]} is not installed: {mend}") from None
+        raise _not_installed(board) from None
     except subprocess.TimeoutExpired as expired:
         printed, problem = expired.stdout or b"", f"it did not end within {timeout:g} s"
     return Boot(_text(printed), time.monotonic() - begin, problem)
+
+
+def _not_installed(board: Board) -> QemuError:
+    mend = f"apt-get install {board.qemu_package}, or run tools/demo"
+    return QemuError(f"{board.qemu[0]} is not installed: {mend}")
 
 
 def _text(printed: bytes) -> str:

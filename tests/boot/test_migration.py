@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from boot.boards import BOARDS, Board
-from boot.qemu import boot
+from boot.boards import BOARDS
+from boot.qemu import boot, one_instruction_at_a_time
 
 RISCV = ("riscv64", "riscv64-s-mode", "riscv32")
 # Boards with the functions of switch.hpp, and a change by which trap code restores the base register.
@@ -38,15 +35,6 @@ KEEPING = {
     **dict.fromkeys(RISCV, ("riscv/switch.S", "s10, s11", "s10, gp")),
     "loongarch64": ("loongarch64/switch.S", "$s8", "$r21"),
 }
-
-
-def one_instruction_at_a_time(board: Board) -> Board:
-    """The board with interrupts between any two instructions; else QEMU takes them between blocks of them."""
-    version = subprocess.run([board.qemu[0], "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    found = re.search(r"version (\d+)\.(\d+)", version)
-    assert found, version
-    single = ("-singlestep",) if (int(found[1]), int(found[2])) < (8, 1) else ("-accel", "tcg,one-insn-per-tb=on")
-    return replace(board, qemu=(*board.qemu, *single))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,8 +18,9 @@ size_t cpu_count();
 // Starts a CPU, which calls secondary_main(cpu) on a stack of its own. Returns once it is running.
 void start_cpu(size_t cpu);
 
-// Starts the periodic timer of this CPU, about 100 interrupts a second. Each calls on_tick().
-void start_timer();
+// Starts the periodic timer of this CPU, the same for all CPUs. Each interrupt calls on_tick(), which may
+// switch stacks.
+void start_timer(unsigned ticks_per_second = 100);
 
 void enable_interrupts();
 void disable_interrupts();

@@ -51,7 +51,9 @@ void start_interrupt_controller(size_t cpu) {
     WRITE("icc_igrpen1_el1", 1u);
 }
 
-void set_timer() { WRITE("cntp_tval_el0", READ("cntfrq_el0") / virt::ticks_per_second); }
+uint64_t tick_interval;
+
+void set_timer() { WRITE("cntp_tval_el0", tick_interval); }
 
 }  // namespace
 
@@ -85,7 +87,8 @@ void handle_interrupt(InterruptFrame& frame) {
 
 namespace board {
 
-void start_timer() {
+void start_timer(unsigned ticks_per_second) {
+    tick_interval = READ("cntfrq_el0") / ticks_per_second;
     set_timer();
     WRITE("cntp_ctl_el0", 1u);
 }

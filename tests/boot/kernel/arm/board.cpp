@@ -41,8 +41,10 @@ void start_interrupt_controller(size_t cpu) {
     reg(interface_control) = 1;
 }
 
+uint32_t tick_interval;
+
 uint32_t timer_frequency() { return READ(c14, c0, 0); }
-void set_timer() { WRITE(c14, c2, 0, timer_frequency() / virt::ticks_per_second); }
+void set_timer() { WRITE(c14, c2, 0, tick_interval); }
 
 }  // namespace
 
@@ -78,7 +80,8 @@ void handle_interrupt(InterruptFrame& frame) {
 
 namespace board {
 
-void start_timer() {
+void start_timer(unsigned ticks_per_second) {
+    tick_interval = timer_frequency() / ticks_per_second;
     set_timer();
     WRITE(c14, c2, 1, 1u);
 }

@@ -15,7 +15,6 @@ constexpr size_t stack_size = 16 * 1024;  // as in entry.S
 
 constexpr uintptr_t gic_distributor = 0x0800'0000;
 constexpr unsigned timer_interrupt = 30;  // the non-secure physical timer's, private to each CPU
-constexpr unsigned ticks_per_second = 100;
 
 inline volatile uint32_t& reg(uintptr_t address) { return *reinterpret_cast<volatile uint32_t*>(address); }
 

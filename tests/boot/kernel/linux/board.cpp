@@ -157,14 +157,14 @@ void start_cpu(size_t cpu) {
     while (!__atomic_load_n(&started[cpu], __ATOMIC_ACQUIRE)) relax();
 }
 
-void start_timer() {
+void start_timer(unsigned ticks_per_second) {
     Event event{};
     event.signal = tick_signal;
     event.notify = to_thread;
     event.thread = static_cast<int>(linux_call(gettid));
     int timer = 0;
     linux_call(timer_create, monotonic, address(&event), address(&timer));
-    constexpr long interval = 1'000'000'000 / 100;
+    const long interval = 1'000'000'000 / ticks_per_second;
     const TimerSetting setting = {0, interval, 0, interval};
     linux_call(timer_settime, timer, 0, address(&setting));
 }

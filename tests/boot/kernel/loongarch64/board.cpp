@@ -161,9 +161,10 @@ void start_cpu(size_t cpu) {
     }
 }
 
-void start_timer() {
+void start_timer(unsigned ticks_per_second) {
+    const uintptr_t interval = timer_frequency / ticks_per_second & ~uintptr_t{3};
     write<Csr::enabled_interrupts>(timer_interrupt);
-    write<Csr::timer>(timer_frequency / 100 | timer_periodic | timer_enabled);
+    write<Csr::timer>(interval | timer_periodic | timer_enabled);
 }
 
 void enable_interrupts() { change<Csr::mode>(interrupts_on, interrupts_on); }

@@ -18,7 +18,7 @@ struct TrapFrame {
 namespace {
 
 constexpr size_t max_cpus = 64;
-constexpr uint64_t tick_interval = 10'000'000 / 100;  // the time CSR counts at 10 MHz
+constexpr uint32_t time_frequency = 10'000'000;  // of the time CSR
 constexpr uintptr_t interrupt_bit = ~(~uintptr_t{0} >> 1);
 
 volatile uint8_t* const uart = reinterpret_cast<volatile uint8_t*>(0x1000'0000);
@@ -32,6 +32,7 @@ constexpr uint32_t test_fail = 0x3333 | 1 << 16;  // ... is 1
 constexpr uintptr_t fw_cfg = 0x1010'0000;
 
 size_t boot_hart;
+uint32_t tick_interval;
 bool started[max_cpus];
 
 // CPU 0 is the hart that booted, whichever it was. It and hart 0 change their numbers.
@@ -98,7 +99,8 @@ void start_cpu(size_t cpu) {
     while (!__atomic_load_n(&started[cpu], __ATOMIC_ACQUIRE)) relax();
 }
 
-void start_timer() {
+void start_timer(unsigned ticks_per_second) {
+    tick_interval = time_frequency / ticks_per_second;
     mode::set_timer(now() + tick_interval);
     SET_CSR(ie, uintptr_t{1} << TIMER_INTERRUPT);
 }

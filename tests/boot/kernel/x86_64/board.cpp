@@ -75,8 +75,8 @@ struct InterruptFrame {
 };
 
 [[gnu::interrupt]] void timer_interrupt(InterruptFrame*) {
-    on_tick();
     write(Apic::end_of_interrupt, 0);
+    on_tick();
 }
 
 [[gnu::interrupt]] void spurious_interrupt(InterruptFrame*) {}
@@ -208,10 +208,10 @@ void start_cpu(size_t cpu) {
     while (!__atomic_load_n(&started[cpu], __ATOMIC_ACQUIRE)) relax();
 }
 
-void start_timer() {
+void start_timer(unsigned ticks_per_second) {
     write(Apic::timer_divider, divide_by_16);
     write(Apic::timer, timer_periodic | timer_vector);
-    write(Apic::timer_count, timer_frequency / 100);
+    write(Apic::timer_count, timer_frequency / ticks_per_second);
 }
 
 void enable_interrupts() { asm volatile("sti" : : : "memory"); }
