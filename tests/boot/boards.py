@@ -256,11 +256,11 @@ def gcc_package(triplet: str) -> str:
 def test_packages() -> list[str]:
     """The Debian packages that all the tests need: those of the boards, and what other tests compile with."""
     boards = {package for board in BOARDS.values() for package in board.packages}
-    # Debian 12 has no GCC for LoongArch64.
-    newer = ("loongarch64-linux-gnu",) if _debian() >= 13 else ()
-    cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu", *newer)}
+    # Debian 12 has no GCC for LoongArch64, and gold within binutils.
+    newer = {"binutils-gold", gcc_package("loongarch64-linux-gnu")} if _debian() >= 13 else set()
+    cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu")}
     others = {"ccache", "clang-19", "g++", "gcc-arm-none-eabi", "gdb-multiarch", "lld-19", "llvm-19"}
-    return sorted(boards | cross | others)
+    return sorted(boards | cross | newer | others)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import toolchain
 from check.builds import BY_HAND, VARIABLES, judge, rules, script
 from check.test_rules import LINKERS, only
 from percpu_tools import check
+from percpu_tools.image import Image
 
 # .bss as someone writes it who copied only the lines for .percpu.
 NO_AT = script(BY_HAND.replace(" : AT(ADDR(.percpu_areas) - KERNEL_VMA)", " :")).replace(".bss : AT(ADDR(.bss) - KERNEL_VMA)", ".bss :")
@@ -36,6 +37,8 @@ class TestT06LoadAddressDrift:
         assert rules(found) == {"T06"}
         assert any("overlap in physical memory" in finding.message for finding in found.findings)
 
+
+READ_ONLY = "  .rodata : AT(ADDR(.rodata) - KERNEL_VMA) { *(.rodata .rodata.*) *(.eh_frame) }\n"
 
 # A kernel that is linked where it is loaded, on each architecture.
 LOW = """\
@@ -123,9 +126,18 @@ class TestT07ImpossibleSegment:
 
 class TestT24MovedEntry:
     def test_build_id(self, tmp_path):
-        """GNU ld puts the note in front of .text."""
-        finding = only(judge(tmp_path, BY_HAND, VARIABLES, "--build-id=sha1"), "T24")
+        """lld puts the note in front of .text where the script has no section for read-only data."""
+        text = script(BY_HAND).replace(READ_ONLY, "").replace("*(.text .text.*)", "*(.text .text.* .rodata .rodata.* .eh_frame)")
+        assert text.count(".rodata") == 2
+        finding = only(judge(tmp_path, text, VARIABLES, "--build-id=sha1", linker="lld"), "T24")
         assert finding.section == ".note.gnu.build-id"
+
+    def test_build_id_of_gnu_ld(self, tmp_path):
+        """GNU ld puts the note in front of .text up to some version, and later behind the read-only data."""
+        report = judge(tmp_path, BY_HAND, VARIABLES, "--build-id=sha1")
+        with Image(tmp_path / "kernel.elf") as image:
+            in_front = image.section(".note.gnu.build-id").address < image.section(".text").address
+        assert rules(report) == ({"T24"} if in_front else set())
 
     def test_build_id_behind_text(self, tmp_path):
         """lld puts it there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 from percpu_tools import linkcommand, toolchain
@@ -58,6 +59,7 @@ def test_linker(command, linker):
 
 @pytest.mark.parametrize(("command", "message"), [
     ("g++ -fuse-ld=gold", "g++ ends in gold: expected GNU ld or lld"),
+    pytest.param("g++ -fuse-ld=mold", "error: cannot find", marks=pytest.mark.skipif(bool(shutil.which("mold")), reason="is there")),
     ("no-such-linker", "no-such-linker is not on the PATH of the build"),
     ("false", "ended with status 1 and said: nothing"),
     ("echo ", "ends in '-nostdlib -Wl,--version'"),

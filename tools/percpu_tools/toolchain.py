@@ -142,6 +142,8 @@ def _answer(command: tuple[str, ...], environment: tuple[tuple[str, str], ...]) 
     except OSError as error:
         raise PercpuError(f"{path} cannot be run: {error.strerror}", fix="install it or name another") from error
     if done.returncode != 0 or not done.stdout.strip():
-        said = (done.stderr or "nothing").strip().split("\n")[0]
+        lines = (done.stderr or "nothing").strip().split("\n")
+        # GCC also says who it is and what it calls.
+        said = next((line for line in lines if "error:" in line), lines[0])
         raise PercpuError(f"`{' '.join(command)}` ended with status {done.returncode} and said: {said}")
     return done.stdout
