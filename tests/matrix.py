@@ -59,15 +59,15 @@ _FEATURES = ((), ("non-zero-vma",), ("preempt",), ("non-zero-vma", "preempt"))
 
 # Features that are tried by themselves and in the other layout.
 _MORE_FEATURES = {
-    "x86_64": ("checked", "all-near", "base-register=fs", "base-register=user"),
+    "x86_64": ("checked", "all-near", "pristine", "base-register=fs", "base-register=user"),
     "aarch64": (
-        *("restartable", "checked", "all-near", "large-template", "base-register=TPIDR_EL0"),
+        *("restartable", "checked", "all-near", "pristine", "large-template", "base-register=TPIDR_EL0"),
         *("base-register=TPIDRRO_EL0", "base-register=x18", "base-register=user"),
     ),
-    "arm": ("restartable", "checked", "all-near", "base-register=TPIDRPRW", "base-register=user"),
-    "riscv64": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
-    "riscv32": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
-    "loongarch64": ("restartable", "checked", "all-near", "base-register=tp", "base-register=user"),
+    "arm": ("restartable", "checked", "all-near", "pristine", "base-register=TPIDRPRW", "base-register=user"),
+    "riscv64": ("restartable", "checked", "all-near", "pristine", "base-register=tp", "base-register=user"),
+    "riscv32": ("restartable", "checked", "all-near", "pristine", "base-register=tp", "base-register=user"),
+    "loongarch64": ("restartable", "checked", "all-near", "pristine", "base-register=tp", "base-register=user"),
 }
 
 # An architecture's boards besides the usual one, and what is tried on them as above.
@@ -78,7 +78,7 @@ _MODES = {
 
 # What is tried as a Linux program, which is always linked at an ordinary address.
 _LINUX = {
-    "x86_64": ("checked", "all-near", "base-register=fs"),
+    "x86_64": ("checked", "all-near", "pristine", "base-register=fs"),
     "riscv64": ("restartable", "checked", "base-register=tp"),
     "loongarch64": ("restartable", "checked", "base-register=tp"),
 }

@@ -251,7 +251,8 @@ bool is_begun() noexcept { return __atomic_load_n(&progress, __ATOMIC_ACQUIRE) !
 }  // namespace
 
 void note_area_in_use(uintptr_t area) noexcept {
-    if (area == reinterpret_cast<uintptr_t>(loaded_template())) __atomic_store_n(&template_in_use, true, __ATOMIC_RELAXED);
+    if (area == reinterpret_cast<uintptr_t>(loaded_template()))
+        __atomic_store_n(&template_in_use, true, __ATOMIC_RELAXED);
 }
 
 void check_current(const char* variable) noexcept {
@@ -270,14 +271,16 @@ void check_current(const char* variable) noexcept {
     const uintptr_t distance = area - base;
     const size_t cpu_id = distance / areas.stride;
     if (unset || cpu_id >= areas.count || distance % areas.stride != 0)
-        (about(variable) << "the base register points outside every area: call init_percpu_reg on this CPU first").stop();
+        (about(variable) << "the base register points outside every area: call init_percpu_reg on this CPU first")
+            .stop();
     check_guards(variable, area, cpu_id);
 }
 
 void check_held(const char* variable) noexcept {
     bool (*const preemptible)() = preemptible_hook;
     if (preemptible != nullptr && preemptible())
-        (about(variable) << "used raw while the thread may be preempted: hold the CPU, or use a guarded accessor").stop();
+        (about(variable) << "used raw while the thread may be preempted: hold the CPU, or use a guarded accessor")
+            .stop();
 }
 
 void check_made(const char* variable) noexcept {

@@ -56,8 +56,8 @@ struct AreaLayout {
 //
 // It may be called again, and then gives the areas their template's values anew (without `pristine`, the
 // areas 1 and up); no CPU may use its area meanwhile. Called while another CPU is in `init` or
-// `init_in_place`, it does nothing and returns 0. Fails with InvalidBase or UnalignedBase when the script's _percpu_start is null or
-// not aligned.
+// `init_in_place`, it does nothing and returns 0. Fails with InvalidBase or UnalignedBase when the script's
+// _percpu_start is null or not aligned.
 Result<size_t, InitError> init_in_place() noexcept;
 
 // Makes areas for CPUs 0 .. cpu_count - 1 in the memory at `base`, and returns cpu_count. `base` must
