@@ -12,8 +12,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from percpu_tools.version import __version__
-
 if TYPE_CHECKING:
     from percpu_tools.checker import Report, check
     from percpu_tools.errors import PercpuError
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from percpu_tools.ldscript import render_fragment, render_template
     from percpu_tools.paths import gdb_extension, includes, ldscripts, sources, toolpath
     from percpu_tools.userscript import find_anchor
+    from percpu_tools.version import __version__
 
 __all__ = [
     "Finding",
@@ -38,9 +37,10 @@ __all__ = [
     "toolpath",
 ]
 
-# Where each public name lives. They are imported on first use, because Jinja2 and pyelftools
-# take longer to import than most commands take to run, and no command needs both.
+# Where each public name lives. They are imported on first use, because a library takes longer to import
+# than most commands take to run.
 _HOMES = {
+    "__version__": "version",
     "Finding": "findings",
     "PercpuError": "errors",
     "Report": "checker",

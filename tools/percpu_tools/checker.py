@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from percpu_tools import targets
 from percpu_tools.config import Config
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from percpu_tools.dwarf import SourceType, Types
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """The judgment of one file."""
 
     file: str
@@ -80,7 +78,7 @@ def check(
                 f"{image.path}: ELF type {image.type}: expected a linked program (ET_EXEC or ET_DYN)",
                 fix="check the linked kernel; objects have no layout yet",
             )
-        layout = replace(read_layout(image, asked, whose), budget=config.budget if budget is None else budget, baseline=old)
+        layout = read_layout(image, asked, whose)._replace(budget=config.budget if budget is None else budget, baseline=old)
         read = _read_types(image, layout) if types else None
         said = [
             finding
@@ -116,7 +114,7 @@ def _sort_out(
     """The findings with the levels that the configuration gives them, and those that it suppresses."""
     kept, suppressed = [], []
     for finding in findings:
-        finding = replace(finding, level=severity.get(finding.rule, finding.level))
+        finding = finding._replace(level=severity.get(finding.rule, finding.level))
         reason = next((suppression.reason for suppression in config.suppressions if suppression.matches(finding)), None)
         if reason is None:
             kept.append(finding)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
+
 
 from percpu_tools.layout import Layout, Variable
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """`bytes` is what one area has more (or less, below zero) for it; a variable that only moved costs nothing."""
 
     kind: str
@@ -18,8 +18,7 @@ class Change:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """`template` is the growth of one area; `memory` that of all areas together, where both files say it."""
 
     old_file: str

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from percpu_tools import tomlfile
 from percpu_tools.errors import PercpuError
@@ -37,8 +36,7 @@ _KEYS = ("cpu_num", "budget", "baseline", "profile", "rules", "severity", "suppr
 _SUPPRESS_KEYS = ("rule", "reason", "symbol", "section")
 
 
-@dataclass(frozen=True)
-class Suppression:
+class Suppression(NamedTuple):
     """Findings that the user has looked at; `symbol` and `section` may hold `*`, and `None` is any."""
 
     rule: str
@@ -54,15 +52,14 @@ class Suppression:
         )
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     path: str | None = None
     cpu_num: int | None = None
     budget: int | None = None
     baseline: str | None = None
     profile: str | None = None
     rules: tuple[str, ...] = ()
-    severity: Mapping[str, str] = field(default_factory=dict)
+    severity: Mapping[str, str] = {}
     suppressions: tuple[Suppression, ...] = ()
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
+
 
 LEVELS = ("error", "warning", "note")
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that is wrong: where, what was found, what was expected, and the mends, most likely first.
 
     A `note` is advice; only `error` and `warning` make a check fail.
@@ -26,8 +26,7 @@ class Finding:
     slug: str = ""
 
 
-@dataclass(frozen=True)
-class NotJudged:
+class NotJudged(NamedTuple):
     """What a rule could not judge, for want of evidence: it is not taken for innocence."""
 
     reason: str

@@ -11,7 +11,9 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
@@ -173,14 +175,20 @@ class Image:
         into = address - section.address
         return bytes(self._contents(section)[max(into, 0) : max(into + size, 0)])
 
-    def words(self, section: Section) -> Iterator[tuple[int, int]]:
-        """Every aligned pointer-sized word of a section's contents, with its address."""
+    def words(self, section: Section, start: int = 0, end: int | None = None) -> tuple[int, Sequence[int]]:
+        """The aligned pointer-sized words of a section's contents, and the address of the first.
+
+        With `start` and `end`, those at addresses from the one to the other.
+        """
         size = self.elf_class // 8
-        contents = self._contents(section)
-        first = -section.address % size
-        last = first + (max(len(contents) - first, 0) // size) * size
-        unpacked = struct.iter_unpack(self._order + ("I" if size == 4 else "Q"), contents[first:last])
-        return ((section.address + first + number * size, word) for number, (word,) in enumerate(unpacked))
+        first = -(-max(start, section.address) // size) * size
+        into = first - section.address
+        contents = self._contents(section)[into : None if end is None else max(end - section.address, into)]
+        words = array("I" if size == 4 else "Q")
+        words.frombytes(contents[: len(contents) // size * size])
+        if self.little_endian != (sys.byteorder == "little"):
+            words.byteswap()
+        return first, words
 
     def relocations(self, section: Section) -> Iterator[Relocation]:
         """The entries of a section of type SHT_REL or SHT_RELA."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from percpu_tools import names, profiles
 from percpu_tools.image import SHN_UNDEF, Image, Section, Symbol
@@ -16,8 +16,7 @@ from percpu_tools.profiles import Profile
 _SYMBOLS = (b"percpu_", b"per_cpu_", b"__PERCPU_", b"bss")
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(NamedTuple):
     """One per-CPU variable.
 
     `alignment` is the one that it has in every area: the largest power of two that divides its offset,
@@ -33,8 +32,7 @@ class Variable:
     symbol: str
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """What rules judge. A field of which the ELF says nothing is `None`."""
 
     file: str

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Sequence
 
 # What the runtime's macros put before a variable's name.
 STORAGE_PATTERN = rb"percpu_(?:storage|near)_"
 _STORAGE = re.compile(r"percpu_(storage|near)_(?=.)")
 # What compilers append to the symbol of a local or copied object is a dot and these: `.0`, `.lto_priv.1`, `.llvm.123`.
-_IN_SUFFIX = string.ascii_letters + string.digits + "_."
+_IN_SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_."
 _ANONYMOUS = "_GLOBAL__N_"
 # The last part of a name as Rust mangled it before v0: a hash.
 _RUST_HASH = re.compile(r"h[0-9a-f]{16}\Z")

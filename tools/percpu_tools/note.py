@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
+
 
 from percpu_tools import targets
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """A field that the note does not give, or gives in a form that is not understood, is `None`."""
 
     version: str | None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from percpu_tools.errors import PercpuError
 
@@ -24,8 +24,7 @@ PAGE_SIZE = 4096
 GUARD_WORD = 0x6A7B9C5D
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One architecture. `base_registers[0]` is the default; a reach of 0 means no limit.
 
     `far_reach` is that of the accesses that every variable takes, near or not: the largest template.
@@ -84,8 +83,7 @@ BASE_REGISTER = "base-register"
 LAYOUTS = ("zero-vma", "in-image", "none")
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """The features of one build, checked against its architecture."""
 
     names: tuple[str, ...]

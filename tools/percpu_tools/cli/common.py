@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from percpu_tools.errors import PercpuError
 from percpu_tools.names import printable
-from percpu_tools.version import __version__
 
 # Findings are 1; everything that kept a command from doing its work is 2, as argparse has it.
 OK, FINDINGS, FAILED = 0, 1, 2
@@ -24,8 +24,18 @@ def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParse
         # A prefix that is unique today is ambiguous when the next option comes.
         allow_abbrev=False,
     )
-    result.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    result.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     return result
+
+
+class _Version(argparse.Action):
+    """As argparse's own, which wants the version at once: it is in another file, and few ask for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from percpu_tools.version import __version__
+
+        print(f"{parser.prog} {__version__}")
+        parser.exit()
 
 
 def run(prog: str, command: Callable[[], int]) -> int:

@@ -7,11 +7,9 @@ how to reproduce it, the mends.
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Union
+from typing import NamedTuple, Union
 
 from percpu_tools.errors import PercpuError
 from percpu_tools.findings import Finding, NotJudged
@@ -23,8 +21,7 @@ Judge = Callable[[Layout, Image], Iterable[Union[Finding, NotJudged]]]
 _MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors", "gates")
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     id: str
     slug: str
     title: str
@@ -36,6 +33,9 @@ class Rule:
 
     @property
     def explanation(self) -> str:
+        # Imported here: of all that asks rules, only --explain and SARIF need it, and it takes as long as a check.
+        import inspect
+
         # `python -OO` takes docstrings away.
         return inspect.cleandoc(self.judge.__doc__ or "(no explanation: Python runs with -OO)")
 
@@ -49,7 +49,7 @@ class Rule:
             return
         try:
             for finding in self.judge(layout, image):
-                yield replace(finding, rule=self.id, slug=self.slug)
+                yield finding._replace(rule=self.id, slug=self.slug)
         except Exception as error:
             if not self.is_users or isinstance(error, PercpuError):
                 raise
@@ -107,9 +107,9 @@ def _load(name: str, folder: str) -> Rule:
     for id, registered in tuple(_registered.items()):
         if registered.judge is judge:
             # Named in one configuration, it is not asked under another one.
-            return replace(_registered.pop(id), is_users=True)
+            return _registered.pop(id)._replace(is_users=True)
     slug = function.replace("_", "-")
-    title = (inspect.getdoc(judge) or slug).split("\n", 1)[0].rstrip(".")
+    title = ((judge.__doc__ or "").strip() or slug).split("\n", 1)[0].rstrip(".")
     return Rule(slug, slug, title, judge, needs_symbols=False, is_users=True)
 
 

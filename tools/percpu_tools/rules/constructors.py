@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import islice
 
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_ALLOC, Image, Section, Symbol
@@ -61,7 +60,7 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
         return
     tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
-    starts = sorted({word for table in tables for _, word in islice(image.words(table), _MOST_CONSTRUCTORS) if _home(image, word) is not None})
+    starts = sorted({word for table in tables for word in image.words(table)[1][:_MOST_CONSTRUCTORS] if _home(image, word) is not None})
     if not starts:
         if tables and image.type == "ET_DYN":
             yield NotJudged("the constructors' addresses are put into .init_array by the loader")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import compress
+from operator import eq
 
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_ALLOC, SHN_ABS, SHN_UNDEF, Image, Relocation, Section
@@ -148,7 +150,7 @@ def pointer_into_template(layout: Layout, image: Image) -> Iterator[Finding | No
         places = sorted({relocation.offset for table in kept for relocation in image.relocations(table) if _points_in(relocation, layout, image, section)})
         evidence = "relocation"
     else:
-        places = list(_pointer_words(layout, image, section))
+        places = sorted(set(_pointer_words(layout, image, section)))
         evidence = "word"
     for place in places[:1]:
         variable = _variable_at(layout, place)
@@ -201,17 +203,14 @@ def _pointer_words(layout: Layout, image: Image, section: Section) -> Iterator[i
         # The template where it is loaded, and area 0 where that is another place.
         ranges.append((layout.loaded, (layout.start or layout.loaded) + layout.stride))
     ranges = [(start, end) for start, end in ranges if start >= _LOWEST_POINTER]
-    previous = -1
     size = image.elf_class // 8
-    for address, word in image.words(section):
-        if not layout.load_start <= address < layout.load_end:
-            continue
-        if any(start <= word < end for start, end in ranges):
-            yield address
-        elif word and word == address - size and word == previous:
-            # An empty list's head, at 0: `next` and `prev` are the address of the first of the two.
-            yield word
-        previous = word
+    first, words = image.words(section, layout.load_start, layout.load_end)
+    for start, end in ranges:
+        yield from (first + size * number for number, word in enumerate(words) if start <= word < end)
+    # An empty list's head, at 0: `next` and `prev` are the address of the first of the two.
+    for number in compress(range(len(words)), map(eq, words, words[1:])):
+        if words[number] and words[number] == first + size * number:
+            yield words[number]
 
 
 def _variable_at(layout: Layout, address: int) -> Variable | None:

@@ -75,9 +75,9 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
 
 
 def _load_range(layout: Layout, image: Image, section: Section) -> tuple[int, int] | None:
-    """The physical memory of the areas, of which the template is the first."""
+    """The physical memory of the areas, of which the template is the first or lies in front of them."""
     loaded = image.load_address(section)
-    return None if loaded is None else (loaded, loaded + max(section.size, layout.reserved or 0))
+    return None if loaded is None else (loaded, loaded + max(section.size, layout.memory or 0))
 
 
 def _wrapped(address: int, image: Image) -> int:
@@ -141,28 +141,32 @@ def _holds_only_linker_made(image: Image, segment: Segment) -> bool:
 
 
 def _template_away_from_area(layout: Layout, image: Image, template: Section, loaded: int) -> Iterator[Finding]:
-    """The template is the contents of area 0, so it is loaded where area 0 is linked."""
-    if layout.start is None or layout.load_start is None or layout.layout != "zero-vma":
+    """The template is the contents of area 0, so it is loaded where area 0 is linked, or where the script says."""
+    if layout.loaded is None or layout.load_start is None or layout.layout != "zero-vma":
         return
     below = [
         (section.address, address - section.address)
         for section, address in _loaded(image)
-        if section.number != template.number and section.address <= layout.start
+        if section.number != template.number and section.address <= layout.loaded
     ]
     if not below:
         return
-    expected = _wrapped(layout.start + max(below)[1], image)
+    expected = _wrapped(layout.loaded + max(below)[1], image)
     found = _wrapped(loaded + layout.load_start - template.address, image)
     if found != expected and expected < 1 << (image.elf_class - 1 if image.elf_class == 64 else 32):
         yield Finding(
             "error",
-            "the template is loaded elsewhere than where the area of CPU 0 begins: that area has no initial values",
-            symbol="_percpu_start",
+            f"the template is loaded elsewhere than where {_what_begins(layout)}: no initial value is found there",
+            symbol=layout.template_symbol,
             section=template.name,
             found=f"{template.name} at physical address {found:#x}",
-            expected=f"{expected:#x}, the physical address of _percpu_start",
-            fix=("write AT(_percpu_start - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER),
+            expected=f"{expected:#x}, the physical address of {layout.template_symbol}",
+            fix=(f"write AT({layout.template_symbol} - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER),
         )
+
+
+def _what_begins(layout: Layout) -> str:
+    return "the runtime reads it" if layout.is_pristine else "the area of CPU 0 begins"
 
 
 def _physical_overlaps(image: Image, areas: tuple[int, int]) -> Iterator[Finding]:
