@@ -11,3 +11,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--boots", type=int, default=1, metavar="N", help="boot the demonstration kernel N times in a row")
     updates = "make N updates in each torture of tests/matrix.py, not few of them in the default ones"
     group.addoption("--updates", type=int, metavar="N", help=updates)
+    group.addoption("--vmlinux", metavar="FILE", help="a distribution's vmlinux with symbols, for tests/check/test_vmlinux.py")
+    group.addoption("--mutations", type=int, default=1500, metavar="N", help="damage ELF files N times in tests/fuzz")

@@ -13,8 +13,11 @@ import stat
 import struct
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
+from operator import le
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from percpu_tools import elf, targets
@@ -184,22 +187,21 @@ class Image:
         first = -(-max(start, section.address) // size) * size
         into = first - section.address
         contents = self._contents(section)[into : None if end is None else max(end - section.address, into)]
-        words = array("I" if size == 4 else "Q")
-        words.frombytes(contents[: len(contents) // size * size])
-        if self.little_endian != (sys.byteorder == "little"):
-            words.byteswap()
-        return first, words
+        return first, self._array(contents)
 
-    def relocations(self, section: Section) -> Iterator[Relocation]:
-        """The entries of a section of type SHT_REL or SHT_RELA."""
+    def relocations(self, section: Section, ranges: Iterable[tuple[int, int]] | None = None) -> Iterator[Relocation]:
+        """The entries of a section of type SHT_REL or SHT_RELA; with `ranges`, those for places in one of them."""
         with self._reading(f"section {section.name}"):
             layout = struct.Struct(self._order + _RELOCATION_FORMAT[self.elf_class, section.type])
             if section.entry_size != layout.size or section.size % layout.size:
                 raise PercpuError(f"{self.path}: entries of {section.entry_size} bytes in {section.name}: expected {layout.size}")
             link = self.section_at(section.link)
-            table = self._table(link) if link is not None else None
+            table = self._table(link) if link is not None and link.type in ("SHT_SYMTAB", "SHT_DYNSYM") else None
             shift = 32 if self.elf_class == 64 else 8
-            for offset, info, *addend in layout.iter_unpack(self._contents(section)):
+            contents = self._contents(section)
+            rows: Iterable[int] = range(section.size // layout.size) if ranges is None else self._rows_for(contents, layout.size, ranges)
+            for row in rows:
+                offset, info, *addend = layout.unpack_from(contents, row * layout.size)
                 index = info >> shift
                 yield Relocation(
                     offset=offset,
@@ -207,6 +209,31 @@ class Image:
                     symbol=table.symbol(index) if table is not None and index else None,
                     addend=addend[0] if addend else None,
                 )
+
+    def _rows_for(self, entries: memoryview, entry_size: int, ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+        """The entries whose first word, r_offset, is in one of the ranges: of a PIE's hundreds of thousands, a few."""
+        column = self._array(entries)[:: entry_size // (self.elf_class // 8)]
+        # Linkers sort them, and then nothing needs to look at each.
+        if all(map(le, column, islice(column, 1, None))):
+            spans = sorted((bisect_left(column, start), bisect_left(column, end)) for start, end in ranges)
+            last = 0
+            for first, end in spans:
+                yield from range(max(first, last), end)
+                last = max(last, end)
+            return
+        merged = list(ranges)
+        for row, offset in enumerate(column):
+            if any(start <= offset < end for start, end in merged):
+                yield row
+
+    def _array(self, contents: memoryview) -> array[int]:
+        """The bytes as pointer-sized words; what is left at the end is left out."""
+        size = self.elf_class // 8
+        words = array("I" if size == 4 else "Q")
+        words.frombytes(contents[: len(contents) // size * size])
+        if self.little_endian != (sys.byteorder == "little"):
+            words.byteswap()
+        return words
 
     def debug_information(self) -> DWARFInfo | None:
         """The DWARF sections, read whole; `None` if there are none. Raises whatever pyelftools raises."""

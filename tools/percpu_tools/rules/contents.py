@@ -254,10 +254,11 @@ def dynamic_relocations(layout: Layout, image: Image) -> Iterator[Finding | NotJ
     in_template: list[Relocation] = []
     in_code: list[tuple[Relocation, Section]] = []
     code = [home for home in image.sections if home.is_executable]
+    looked_at = [(layout.load_start, layout.load_end), *((home.address, home.end) for home in code)]
     for table in image.sections:
         if table.type not in ("SHT_REL", "SHT_RELA") or not table.is_allocated:
             continue
-        for relocation in image.relocations(table):
+        for relocation in image.relocations(table, looked_at):
             if layout.load_start <= relocation.offset < layout.load_end:
                 in_template.append(relocation)
             else:
