@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 LEVELS = ("error", "warning", "note")
 
+# Why a rule that goes by symbols does not judge a file without them.
+STRIPPED = "the file has no symbol table; check it before it is stripped"
+
 
 class Finding(NamedTuple):
     """One thing that is wrong: where, what was found, what was expected, and the mends, most likely first.

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, Union
 
 from percpu_tools.errors import PercpuError
-from percpu_tools.findings import Finding, NotJudged
+from percpu_tools.findings import STRIPPED, Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout
 
 Judge = Callable[[Layout, Image], Iterable[Union[Finding, NotJudged]]]
 
-_MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors", "gates")
+_MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors", "relaxation", "accesses", "gates")
 
 
 class Rule(NamedTuple):
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
     def findings(self, layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
         """What this rule has to say of the file, and what it could not judge."""
         if self.needs_symbols and not image.has_symbols:
-            yield NotJudged("the file has no symbol table; check it before it is stripped", rule=self.id, slug=self.slug)
+            yield NotJudged(STRIPPED, rule=self.id, slug=self.slug)
             return
         if (lack := layout.lacks(*self.needs)) is not None:
             yield NotJudged(lack, rule=self.id, slug=self.slug)

@@ -59,14 +59,13 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
     section = layout.section
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
         return
-    tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
-    starts = sorted({word for table in tables for word in image.words(table)[1][:_MOST_CONSTRUCTORS] if _home(image, word) is not None})
+    tables, starts = _constructors(image)
     if not starts:
         if tables and image.type == "ET_DYN":
             yield NotJudged("the constructors' addresses are put into .init_array by the loader")
         return
     functions = list(_functions(image, starts))
-    kept = [table for table in image.sections if table.type in ("SHT_REL", "SHT_RELA") and not table.flags & SHF_ALLOC]
+    kept = _kept(image)
     hits = list(_relocated_accesses(layout, image, section, functions, kept))
     if not hits and layout.arch == "x86_64":
         hits = list(_relative_accesses(layout, image, functions))
@@ -89,6 +88,25 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
         yield NotJudged(f"{len(starts)} constructors in {tables[0].name}, and no relocations kept that tell what they access; link with --emit-relocs")
     elif layout.layout != "zero-vma" and layout.arch != "x86_64":
         yield NotJudged(f"{len(starts)} constructors in {tables[0].name}: in the in-image layout their accesses look like those of accessors")
+
+
+def accesses_of_constructors(layout: Layout, image: Image) -> list[tuple[int, Symbol]]:
+    """The places at which constructors access the template, as kept relocations tell, with the constructors."""
+    _, starts = _constructors(image)
+    if layout.section is None or not starts:
+        return []
+    return list(_relocated_accesses(layout, image, layout.section, list(_functions(image, starts)), _kept(image)))
+
+
+def _constructors(image: Image) -> tuple[list[Section], list[int]]:
+    """The tables of constructors, and the addresses in them."""
+    tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
+    words = (word for table in tables for word in image.words(table)[1][:_MOST_CONSTRUCTORS])
+    return tables, sorted({word for word in words if _home(image, word) is not None})
+
+
+def _kept(image: Image) -> list[Section]:
+    return [table for table in image.sections if table.type in ("SHT_REL", "SHT_RELA") and not table.flags & SHF_ALLOC]
 
 
 def _home(image: Image, address: int) -> Section | None:

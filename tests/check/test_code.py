@@ -1,0 +1,263 @@
+"""The rules about code: each against bad builds by every compiler and linker where its trap exists, and good ones."""
+
+from __future__ import annotations
+
+import pytest
+import toolchain
+from check.builds import rules
+from check.code_builds import BUILDS, IN_IMAGE, KEPT, ZERO_VMA, Build, compile_with_runtime, judge, link_with_runtime
+from check.test_rules import only
+from cxx.build import HERE
+from cxx.compilers import ALL
+from percpu_tools import check
+
+CODE_RULES = {"T01", "T02", "T03", "T04", "T08"}
+RISCV = ("riscv64", "riscv32")
+EVIDENCE = pytest.mark.parametrize("kept", [(), KEPT], ids=["instructions", "relocations"])
+
+# Something in front of it, so that its offset is not 0.
+FRONT = '__attribute__((section(".percpu.front"), used)) int percpu_storage_front[4] = {1, 2, 3, 4};\n'
+X = FRONT + toolchain.variable("x", 5)
+
+
+def builds(*archs: str, linker: str = ""):
+    chosen = [build for build in BUILDS if build.arch in archs and linker in ("", build.linker)]
+    return pytest.mark.parametrize("build", chosen, ids=[build.label for build in chosen])
+
+
+def not_judged(report) -> set[str]:
+    return {item.rule for item in report.not_judged}
+
+
+def assembly(text: str, result: str = "int", name: str = "access") -> str:
+    """A function whose result is what the assembly puts into %0."""
+    quoted = "".join(f'"{line.strip()}\\n"' for line in text.split(";"))
+    return f'{result} {name}(void);\n{result} {name}(void) {{ {result} value; __asm__ volatile({quoted} : "=&r"(value)); return value; }}\n'
+
+
+class TestGoodKernels:
+    # Every kind of access as a user writes it, to small offsets and to large ones.
+    SOURCE = (
+        (HERE / "counts.cpp")
+        .read_text()
+        .replace("PERCPU_DECLARE", "PERCPU_DEFINE")
+        .replace("_word);", "_word, 1);")
+        .replace("_byte);", "_byte, 2);")
+        .replace("_task);", "_task, 3, 4);")
+        + """
+PERCPU_DEFINE(char[6000], ballast, 1);
+PERCPU_DEFINE_READ_MOSTLY(size_t, late, 4);
+PERCPU_DEFINE_STATIC(uint16_t, half, 5);
+struct List {
+    List* next;
+    constexpr List() : next(nullptr) {}
+    explicit List(int) : next(this) {}
+};
+PERCPU_DEFINE_CONSTRUCTED(List, waiting, 1);
+size_t ordinary = 3;
+extern "C" size_t use(size_t cpu) {
+    half.write_current(7);
+    late.add_current(2);
+    *late.remote_ptr(cpu) = ordinary;
+    return half.read_current() + far_word.offset() + late.offset() + late.sum() + half.fetch_add_current(2) +
+           reinterpret_cast<size_t>(waiting.current_ptr()->next) + far_task.with_current([](Task& task) { return task.id; }) +
+           (*ballast.current_ptr())[cpu] + far_task.current_ref()->priority + late.read_current_stable();
+}
+"""
+    )
+
+    @pytest.mark.parametrize("features", ["", "non-zero-vma"])
+    @pytest.mark.parametrize("compiler", ALL, ids=lambda compiler: compiler.label)
+    def test_accessors(self, tmp_path, request, compiler, features):
+        for opt in ("-O2", "-O0") if request.config.getoption("matrix") else ("-O2",):
+            objects = compile_with_runtime(tmp_path, compiler, self.SOURCE, features, opt)
+            for build in (build for build in BUILDS if build.compiler is compiler):
+                for kept in (KEPT, ()):
+                    report = link_with_runtime(tmp_path, build, objects, features, *kept)
+                    assert [finding for finding in report.findings if finding.level != "note"] == []
+                    assert not kept or not_judged(report) & CODE_RULES == set()
+
+    @pytest.mark.parametrize("program", ["/bin/ls", "/usr/bin/ld", "/lib/x86_64-linux-gnu/libc.so.6"])
+    def test_files_without_per_cpu_data(self, program):
+        report = check(program)
+        assert CODE_RULES & (rules(report) | not_judged(report)) == set()
+
+
+class TestT01RelaxedToZero:
+    FORMS = {
+        "near": assembly("lw %0, %%lo(percpu_storage_x)(gp)"),
+        "far": assembly("lui %0, %%hi(percpu_storage_x); add %0, %0, gp; lw %0, %%lo(percpu_storage_x)(%0)"),
+        "far pointer": assembly("lui %0, %%hi(percpu_storage_x); add %0, %0, gp; addi %0, %0, %%lo(percpu_storage_x)", "long"),
+        "near store": "void access(int v);\nvoid access(int v) { __asm__ volatile(\"sw %0, %%lo(percpu_storage_x)(gp)\" : : \"r\"(v)); }\n",
+        "no assembly": "int access(void);\nint access(void) { return percpu_storage_x; }\n",
+    }
+    NEAR_POINTER = assembly("addi %0, gp, %%lo(percpu_storage_x)", "long")
+
+    @EVIDENCE
+    @pytest.mark.parametrize("form", FORMS)
+    @builds(*RISCV, linker="ld")
+    def test_an_access_near_0(self, tmp_path, build, form, kept):
+        finding = only(judge(tmp_path, build, X + self.FORMS[form], ZERO_VMA, *kept, compile=("-mcmodel=medany",)), "T01")
+        assert (finding.level, finding.symbol, finding.section) == ("error", "access", ".text")
+        assert " x " in finding.message and "0x10(zero)" in finding.found
+
+    @builds(*RISCV, linker="ld")
+    def test_an_address_made_by_one_addition(self, tmp_path, build):
+        """Only its relocation tells it from a number."""
+        assert only(judge(tmp_path, build, X + self.NEAR_POINTER, ZERO_VMA, *KEPT), "T01").symbol == "access"
+        report = judge(tmp_path, build, X + self.NEAR_POINTER, ZERO_VMA)
+        assert report.findings == () and "T01" in not_judged(report)
+
+    @pytest.mark.parametrize("flags", [(), ("--no-relax",)], ids=["norelax", "--no-relax"])
+    @builds(*RISCV, linker="ld")
+    def test_without_relaxation(self, tmp_path, build, flags):
+        forms = (*self.FORMS.values(), self.NEAR_POINTER)
+        source = X + "".join(form.replace("access", f"access{number}") for number, form in enumerate(forms) if "__asm__" in form)
+        if not flags:
+            source = source.replace('volatile("', 'volatile(".option push\\n.option norelax\\n').replace('" :', '\\n.option pop" :')
+        report = judge(tmp_path, build, source, ZERO_VMA, *flags, *KEPT)
+        assert report.findings == () and "T01" not in not_judged(report)
+
+    @builds(*RISCV, linker="lld")
+    def test_a_linker_that_does_not_relax_to_zero(self, tmp_path, build):
+        assert judge(tmp_path, build, X + self.FORMS["far"], ZERO_VMA, *KEPT).findings == ()
+
+    @builds(*RISCV, linker="ld")
+    def test_numbers_and_null_pointers(self, tmp_path, build):
+        """GCC reads a null pointer, and puts a breakpoint behind it; a number, or an offset, is not an access."""
+        source = X + "int number(void);\nint number(void) { return 16; }\nlong offset(void);\n"
+        source += "long offset(void) { return (long)&percpu_storage_x; }\n"
+        source += "int null(int *, int);\nint null(int *from, int is_null) { if (is_null) from = 0; return from[4]; }\n"
+        report = judge(tmp_path, build, source, ZERO_VMA, *KEPT, compile=("-mcmodel=medany",))
+        assert report.findings == ()
+        if build.compiler.name == "gcc":
+            code = toolchain.run([build.compiler.objdump, "-d", str(tmp_path / "kernel.elf")]).stdout
+            assert "16(zero)" in code and "ebreak" in code
+
+
+class TestT02RelaxedToGp:
+    SOURCE = X + "long below = 7;\nlong get(void);\nlong get(void) { return below; }\n"
+    ACCESSOR = assembly(
+        ".option push; .option norelax; lui %0, %%hi(percpu_storage_x); add %0, %0, gp; lw %0, %%lo(percpu_storage_x)(%0); .option pop"
+    )
+    NEAR = assembly(".option push; .option norelax; lw %0, %%lo(percpu_storage_x)(gp); .option pop", name="near")
+
+    @staticmethod
+    def defined(script: str, beyond: int) -> str:
+        """With the global pointer so many bytes behind the small data."""
+        return script.replace("*(.sdata", f"__global_pointer$ = . + {beyond}; *(.sdata")
+
+    def judge(self, folder, build: Build, source: str, script: str, *flags: str):
+        # lld relaxes absolute addresses only, and only when it is asked.
+        relaxed = ("--relax-gp",) if build.linker == "lld" and "--no-relax" not in flags else ()
+        model = "medlow" if build.linker == "lld" else "medany"
+        return judge(folder, build, source, script, *relaxed, *flags, compile=(f"-mcmodel={model}",))
+
+    @pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
+    @builds(*RISCV)
+    def test_ordinary_data(self, tmp_path, build, script):
+        source = self.SOURCE + toolchain.note(arch=build.arch, base_register="gp")
+        finding = only(self.judge(tmp_path, build, source, self.defined(script, 64)), "T02")
+        assert (finding.level, finding.symbol) == ("error", "get")
+        assert "load -0x40(gp)" in finding.found and "__global_pointer$ at 0x" in finding.found
+
+    @builds(*RISCV)
+    def test_a_kernel_without_a_note(self, tmp_path, build):
+        """An accessor that adds gp says that it is the base register."""
+        script = self.defined(ZERO_VMA, 64)
+        assert rules(self.judge(tmp_path, build, self.SOURCE + self.ACCESSOR, script)) == {"T02"}
+        report = self.judge(tmp_path, build, self.SOURCE, script)
+        assert report.findings == () and "T02" in not_judged(report)
+
+    @EVIDENCE
+    @builds(*RISCV)
+    def test_an_offset_that_a_variable_has(self, tmp_path, build, kept):
+        """The data is as far from the global pointer as x is from the base: relocations tell the two apart."""
+        source = self.SOURCE + toolchain.note(arch=build.arch, base_register="gp")
+        report = self.judge(tmp_path, build, source, self.defined(ZERO_VMA, -16), *kept)
+        if kept:
+            assert only(report, "T02").symbol == "get"
+        else:
+            assert report.findings == () and "T02" in not_judged(report)
+
+    @builds(*RISCV)
+    def test_a_symbol_that_nothing_uses_yet(self, tmp_path, build):
+        source = X + self.NEAR + toolchain.note(arch=build.arch, base_register="gp")
+        finding = only(self.judge(tmp_path, build, source, self.defined(ZERO_VMA, 0x10000)), "T02")
+        assert (finding.level, finding.symbol) == ("warning", "__global_pointer$")
+
+    @builds(*RISCV)
+    def test_what_needs_no_mend(self, tmp_path, build):
+        source = self.SOURCE + self.NEAR + toolchain.note(arch=build.arch, base_register="gp")
+        assert self.judge(tmp_path, build, source, ZERO_VMA).findings == ()
+        assert self.judge(tmp_path, build, source, self.defined(ZERO_VMA, 64), "--no-relax").findings == ()
+        tp = self.SOURCE + toolchain.note(arch=build.arch, base_register="tp")
+        assert self.judge(tmp_path, build, tp, self.defined(ZERO_VMA, 64)).findings == ()
+
+
+class TestT03StackGuard:
+    # 40 bytes in front of it.
+    EIGHT = FRONT.replace("[4] = {1, 2, 3, 4}", "[10] = {1}") + toolchain.variable("eight", 1, alignment=8).replace("int percpu", "long percpu")
+    PROTECTED = """
+int use(char*);
+__attribute__((noinline)) int use(char* to) { __asm__ volatile("" : : "r"(to) : "memory"); return *to; }
+int deep(int);
+int deep(int number) { char buffer[64] = {0}; buffer[number] = 1; return use(buffer) + buffer[3]; }
+void __stack_chk_fail(void);
+void __stack_chk_fail(void) { for (;;) __asm__ volatile("hlt"); }
+"""
+    READ = """
+long get(void);
+long get(void) { long value; __asm__ volatile("movq %%gs:%c1, %0" : "=r"(value) : "i"(&percpu_storage_eight)); return value; }
+"""
+    KERNEL = ("-mcmodel=kernel", "-fstack-protector-all")
+
+    @pytest.mark.parametrize("opt", ["-O0", "-O2"])
+    @pytest.mark.parametrize("segment, flags", [("gs", KERNEL), ("fs", KERNEL[1:])], ids=["gs", "fs"])
+    @builds("x86_64")
+    def test_a_variable_at_offset_40(self, tmp_path, build, segment, flags, opt):
+        source = self.EIGHT + self.PROTECTED + toolchain.note(arch="x86_64", base_register=segment)
+        finding = only(judge(tmp_path, build, source, ZERO_VMA, compile=(*flags, opt)), "T03")
+        assert (finding.level, finding.symbol) == ("error", "percpu_storage_eight")
+        assert f"%{segment}:0x28" in finding.found
+
+    @builds("x86_64")
+    def test_a_larger_variable_is_a_warning(self, tmp_path, build):
+        """A kernel may keep a member of a structure for the canary."""
+        source = FRONT.replace("[4] = {1, 2, 3, 4}", "[16] = {1}") + self.PROTECTED
+        assert only(judge(tmp_path, build, source, ZERO_VMA, compile=self.KERNEL), "T03").level == "warning"
+
+    @builds("x86_64")
+    def test_the_in_image_layout(self, tmp_path, build):
+        source = X + self.PROTECTED + toolchain.note(arch="x86_64", layout="in-image", base_register="gs")
+        finding = only(judge(tmp_path, build, source, IN_IMAGE, compile=self.KERNEL), "T03")
+        assert "outside every area" in finding.message
+        # A segment that holds something else is the kernel's own affair.
+        assert judge(tmp_path, build, X + self.PROTECTED, IN_IMAGE, compile=self.KERNEL).findings == ()
+
+    @builds("x86_64")
+    def test_what_needs_no_mend(self, tmp_path, build):
+        # Nothing lies there; what lies there is meant for it; the canary is elsewhere, or in the other segment.
+        gs = toolchain.note(arch="x86_64", base_register="gs")
+        assert judge(tmp_path, build, X + self.PROTECTED + gs, ZERO_VMA, compile=self.KERNEL).findings == ()
+        meant = self.EIGHT.replace("storage_eight", "storage_stack_guard")
+        assert judge(tmp_path, build, meant + self.PROTECTED + gs, ZERO_VMA, compile=self.KERNEL).findings == ()
+        source = self.EIGHT + self.READ + self.PROTECTED + gs
+        for flags in (("-fno-stack-protector",), ("-mstack-protector-guard=global",), ()):
+            if flags or build.compiler.name == "clang":
+                more = "unsigned long __stack_chk_guard = 1;\n" if flags and "global" in flags[0] else ""
+                report = judge(tmp_path, build, source + more, ZERO_VMA, compile=("-mcmodel=kernel", "-fstack-protector-all", *flags) if flags else ("-fstack-protector-all",))
+                assert report.findings == ()
+
+    @pytest.mark.parametrize("protector", ["-fstack-protector-all", "-fno-stack-protector"])
+    @pytest.mark.parametrize("compiler", [compiler for compiler in ALL if compiler.arch == "x86_64"], ids=lambda compiler: compiler.label)
+    def test_the_runtime(self, tmp_path, compiler, protector):
+        """It reserves the place if its own file is compiled with the same flags, and only then."""
+        words = "".join(f"PERCPU_DEFINE(size_t, word{number}, {number});\n" for number in range(8)) + self.PROTECTED
+        source = words.replace("\nint use", '\nextern "C" {\nint use', 1) + "}\n"
+        objects = compile_with_runtime(tmp_path, compiler, source, "", "-O2", *self.KERNEL)
+        (tmp_path / "other").mkdir()
+        others = compile_with_runtime(tmp_path / "other", compiler, source, "", "-O2", "-mcmodel=kernel", protector)
+        for build in (build for build in BUILDS if build.compiler is compiler):
+            report = link_with_runtime(tmp_path, build, [objects[0], others[1]], "")
+            assert rules(report) == (set() if protector == self.KERNEL[1] else {"T03"})

@@ -1,0 +1,94 @@
+"""ARM: what uses an address that `movw` and `movt` make, in A32 and in T32.
+
+Source: Arm Architecture Reference Manual (DDI 0406), A5.2 "Data-processing and miscellaneous instructions",
+A5.3 "Load/store word and unsigned byte", A6.2 "16-bit Thumb instruction encoding", A6.3.
+"""
+
+from __future__ import annotations
+
+from percpu_tools.code import Bytes
+from percpu_tools.image import Section
+
+# aaelf32, "Relocation codes table".
+REL32, ABS12 = 3, 8
+GOTOFF32, BASE_PREL, GOT_BREL, GOT_PREL = 24, 25, 26, 96
+MOVW_ABS_NC, MOVT_ABS, MOVW_PREL_NC, MOVT_PREL = 43, 44, 45, 46
+THM_MOVW_ABS_NC, THM_MOVT_ABS, THM_MOVW_PREL_NC, THM_MOVT_PREL = 47, 48, 49, 50
+
+_USES_LOOKED_AT = 16
+
+
+def is_memory_access(word: int) -> bool:
+    """Whether an A32 word is `ldr` or `str`, of a word or byte, with an immediate."""
+    return word & 0x0E000000 == 0x04000000
+
+
+def used_directly(code: Bytes, home: Section, start: int, is_thumb: bool) -> bool:
+    """Whether a load or store goes to the address of which `movw` or `movt` at `start` makes a part.
+
+    In an accessor the base is added, or the address is the index. What is not followed counts as used otherwise.
+    """
+    return _used_in_t32(code, home, start) if is_thumb else _used_in_a32(code, home, start)
+
+
+def _used_in_a32(code: Bytes, home: Section, start: int) -> bool:
+    first = code.number(home, start, 4)
+    if first & 0x0FB00000 != 0x03000000:
+        return False
+    register = first >> 12 & 15
+    for address in range(start + 4, min(start + 4 + 4 * _USES_LOOKED_AT, home.end), 4):
+        word = code.number(home, address, 4)
+        destination = word >> 12 & 15
+        halves = word & 0x0E400090 == 0x00400090 and word & 0x60
+        if (is_memory_access(word) or halves) and word >> 16 & 15 == register:
+            return True
+        if word & 0x0E000000 in (0x0A000000, 0x08000000) or word & 0x0FFFFFD0 == 0x012FFF10:
+            # Branches, also by a register, and loads of several registers, which may be one.
+            return False
+        if word & 0x0FF00000 in (0x03000000, 0x03400000) and destination == register:
+            # The other half of the address.
+            continue
+        is_store = (is_memory_access(word) or word & 0x0E000010 == 0x06000000) and not word & 0x00100000
+        if destination == register and not is_store:
+            return False
+    return False
+
+
+def _used_in_t32(code: Bytes, home: Section, start: int) -> bool:
+    if code.number(home, start, 2) & 0xFB70 != 0xF240:
+        return False
+    register = code.number(home, start + 2, 2) >> 8 & 15
+    address = start + 4
+    for _ in range(_USES_LOOKED_AT):
+        first = code.number(home, address, 2)
+        second = code.number(home, address + 2, 2)
+        if first >> 11 in (0b11101, 0b11110, 0b11111):
+            address += 4
+            if first & 0xFBF0 in (0xF240, 0xF2C0) and second >> 8 & 15 == register:
+                continue
+            # Loads and stores of single words, halves and bytes with an immediate: bit 7 of the first half, or bit 11 of the second.
+            if first & 0xFE00 == 0xF800 and (first & 0x80 or second & 0x800):
+                if first & 15 == register:
+                    return True
+            elif first & 0xF800 == 0xF000 and second & 0x8000:
+                return False
+            if register in (second >> 12 & 15, second >> 8 & 15) and first & 0xFE10 != 0xF800:
+                return False
+        else:
+            address += 2
+            if 0b01100 <= first >> 11 <= 0b10001:
+                if first >> 3 & 7 == register:
+                    return True
+                if first & 0x800 and first & 7 == register:
+                    return False
+            elif first >> 12 == 0b1101 or first >> 11 == 0b11100 or first & 0xFF00 in (0x4700, 0xBD00):
+                return False
+            elif first >> 12 == 0b0101:
+                # With an index: a load of the register itself, or no use of it as a base.
+                if first >> 9 & 7 >= 3 and first & 7 == register:
+                    return False
+            elif register in (first & 7, first >> 8 & 7, first >> 3 & 15):
+                return False
+        if address >= home.end:
+            return False
+    return False

@@ -1,0 +1,203 @@
+"""RISC-V: loads, stores and additions with a 12-bit immediate, and what makes and completes an address.
+
+Source: The RISC-V Instruction Set Manual, Volume I, "RV32/64G Instruction Set Listings" and "C Extension".
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import NamedTuple
+
+from percpu_tools.code import Bytes, marks
+from percpu_tools.image import Image, Section
+
+ZERO, GP, TP = 0, 3, 4
+REGISTERS = {"gp": GP, "tp": TP}
+
+# psABI, "Relocations". Linkers make the last two of a pair `%hi`/`%lo` whose target is near `zero` or gp.
+NONE, GOT_HI20, PCREL_HI20, HI20, LO12_I, LO12_S, GPREL_I, GPREL_S = 0, 20, 23, 26, 27, 28, 47, 48
+
+_LOADS, _STORES = (0x03, 0x07), (0x23, 0x27)
+_ADDI, _ADD, _LUI, _AUIPC = 0x13, 0x33, 0x37, 0x17
+_EBREAK, _C_EBREAK = 0x00100073, 0x9002
+
+# How far an address may be used from where it is made: compilers put other things in between.
+_USES_LOOKED_AT = 16
+
+
+class Access(NamedTuple):
+    """`rd, immediate(base)`; in an addition the two are added."""
+
+    kind: str  # load, store, add
+    register: int
+    base: int
+    immediate: int
+
+
+def length(half: int) -> int:
+    """The bytes of an instruction, by its first two."""
+    return 4 if half & 3 == 3 else 2
+
+
+def access(word: int) -> Access | None:
+    """The load, store (of integers or floating-point numbers) or addition with an immediate that `word` is."""
+    opcode, base = word & 0x7F, word >> 15 & 31
+    if opcode in _LOADS:
+        return Access("load", word >> 7 & 31, base, signed(word >> 20))
+    if opcode in _STORES:
+        return Access("store", word >> 20 & 31, base, signed(word >> 25 << 5 | word >> 7 & 31))
+    if opcode == _ADDI and not word & 0x7000:
+        return Access("add", word >> 7 & 31, base, signed(word >> 20))
+    return None
+
+
+# lui and auipc.
+UPPER = re.compile(rb"[\x17\x37\x97\xb7]", re.DOTALL)
+
+
+def upper(word: int, address: int) -> int:
+    """What a `lui` or `auipc` at `address` puts into its register."""
+    number = word & 0xFFFFF000
+    number -= (number & 0x80000000) << 1
+    return number + address if word & 0x7F == _AUIPC else number
+
+
+def is_breakpoint(word: int) -> bool:
+    """Whether the first bytes of `word` are an `ebreak`: what compilers put behind an access to a null pointer."""
+    return word == _EBREAK or word & 0xFFFF == _C_EBREAK
+
+
+def pattern(base: int, additions: bool) -> re.Pattern[bytes]:
+    """The loads and stores, and if wanted the additions, with that base register."""
+    bit = rb"[\x80-\xff]" if base & 1 else rb"[\x00-\x7f]"
+    high = b"[" + b"".join(re.escape(bytes([nibble << 4 | base >> 1])) for nibble in range(16)) + b"]"
+    forms = rb"[\x03\x83\x07\x87\x23\xa3\x27\xa7](?=" + bit + high + b")"
+    if additions:
+        forms += rb"|[\x13\x93](?=" + (rb"[\x80-\x8f]" if base & 1 else rb"[\x00-\x0f]") + high + b")"
+    return re.compile(forms, re.DOTALL)
+
+
+def addition_pattern(base: int) -> re.Pattern[bytes]:
+    """The additions of that register to another one; `added` tells them apart from what looks like them."""
+    compressed = bytes([2 | (base << 2) & 0x7C])
+    low = b"[" + re.escape(compressed) + re.escape(bytes([compressed[0] | 0x80])) + b"]"
+    return re.compile(low + rb"(?=[\x90-\x9f])|[\x33\xb3](?=[\x00-\x0f\x80-\x8f].[\x00\x01])", re.DOTALL)
+
+
+def added(word: int, base: int) -> tuple[int, int] | None:
+    """The destination and the bytes of an `add` with that register as one operand."""
+    if word & 0xF003 == 0x9002 and word >> 2 & 31 == base and word >> 7 & 31:
+        return word >> 7 & 31, 2
+    if word & 0xFE00707F == _ADD and base in (word >> 15 & 31, word >> 20 & 31):
+        return word >> 7 & 31, 4
+    return None
+
+
+def immediate_loaded(word: int) -> tuple[int, int] | None:
+    """The destination and the number of a `li` of 12 bits or fewer."""
+    if word & 0xE003 == 0x4001:
+        number = (word >> 2 & 31) - (32 if word & 0x1000 else 0)
+        return word >> 7 & 31, number
+    decoded = access(word)
+    return (decoded.register, decoded.immediate) if decoded and decoded.kind == "add" and decoded.base == ZERO else None
+
+
+def used_directly(code: Bytes, home: Section, start: int) -> bool:
+    """Whether a load or store goes to the address of which the `lui` or `auipc` at `start` makes the upper part.
+
+    In an accessor the base register is added first. What is not followed counts as used otherwise.
+    """
+    word = code.number(home, start, 4)
+    if word & 0x7F not in (_LUI, _AUIPC):
+        return False
+    registers = {word >> 7 & 31}
+    address = start + 4
+    for _ in range(_USES_LOOKED_AT):
+        word = code.number(home, address, 4)
+        size = length(word & 0xFFFF)
+        if size == 2:
+            verdict = _compressed_use(word & 0xFFFF, registers)
+        else:
+            verdict = _use(word, registers)
+        if verdict is not None:
+            return verdict
+        address += size
+        if not registers or address >= home.end:
+            return False
+    return False
+
+
+def _use(word: int, registers: set[int]) -> bool | None:
+    opcode, decoded = word & 0x7F, access(word)
+    if decoded is not None and decoded.kind != "add":
+        if decoded.base in registers:
+            return True
+        if decoded.kind == "load" and opcode == 0x03:
+            registers.discard(decoded.register)
+        return None
+    if decoded is not None and decoded.base in registers:
+        registers.add(decoded.register)
+        return None
+    if opcode in (0x63, 0x67, 0x6F, 0x73):
+        return False
+    registers.discard(word >> 7 & 31)
+    return None
+
+
+def _compressed_use(half: int, registers: set[int]) -> bool | None:
+    quadrant, function = half & 3, half >> 13
+    if quadrant == 0 and function != 0:
+        # Loads and stores: 3 bits for each register, which mean x8 to x15.
+        if (half >> 7 & 7) + 8 in registers:
+            return True
+        if function < 4:
+            registers.discard((half >> 2 & 7) + 8)
+        return None
+    if quadrant == 1 and function >= 5 or half & 0xF07F == 0x8002 or half & 0xF07F == 0x9002:
+        # Jumps and branches.
+        return False
+    registers.discard(half >> 7 & 31)
+    registers.discard((half >> 7 & 7) + 8)
+    registers.discard((half >> 2 & 7) + 8)
+    return None
+
+
+class Boundaries:
+    """Where instructions begin in a section, and where there is data.
+
+    Instructions are 2 or 4 bytes long, so that any 2 bytes may be the beginning of one or its end. A symbol is at
+    the beginning of one, and so is what follows one. `$d` marks data, and `$x` that code goes on (psABI, "Mapping
+    Symbol"). Addresses are asked in ascending order.
+    """
+
+    def __init__(self, image: Image, home: Section, code: Bytes) -> None:
+        self._code = code
+        self._home = home
+        self._at = home.address
+        self._index = 0
+        self._starts = [home.address]
+        self._is_code = [True]
+        is_code = True
+        for mark in marks(image, home):
+            if mark.name.startswith(("$d", "$x")):
+                is_code = mark.name.startswith("$x")
+            if not mark.value % 2:
+                self._starts.append(mark.value)
+                self._is_code.append(is_code)
+
+    def begins(self, address: int) -> bool:
+        index = bisect_right(self._starts, address) - 1
+        if index < 0 or not self._is_code[index]:
+            return False
+        if index != self._index:
+            self._index, self._at = index, self._starts[index]
+        while self._at < address:
+            self._at += length(self._code.number(self._home, self._at, 2))
+        return self._at == address
+
+
+def signed(number: int) -> int:
+    """The immediate that 12 bits are; of more, the lower ones."""
+    number &= 0xFFF
+    return number - 0x1000 if number & 0x800 else number

@@ -1,0 +1,113 @@
+"""x86_64: what the bytes in front of a displacement or an immediate say of it.
+
+Source: Intel SDM, volume 2, 2.1 (instruction format, ModR/M and SIB bytes), 2.2.1.6 (RIP-relative addressing).
+"""
+
+from __future__ import annotations
+
+import re
+
+from percpu_tools.code import Bytes
+from percpu_tools.image import Section
+
+# psABI, "Relocation Types".
+R_64, PC32, PLT32, GOTPCREL, R_32, R_32S, GOTPCRELX, REX_GOTPCRELX = 1, 2, 4, 9, 10, 11, 41, 42
+
+SEGMENT_PREFIXES = {"gs": 0x65, "fs": 0x64}
+
+_LEA = 0x8D
+
+# A segment override, further prefixes, an opcode of up to 3 bytes.
+_SEGMENT = re.compile(rb"[\x64\x65][\x66\xf2\xf3\x40-\x4f]{0,3}(?:\x0f[\x38\x3a]?)?.\Z", re.DOTALL)
+
+
+def _before(code: Bytes, home: Section, place: int, size: int) -> bytes:
+    start = max(place - size, home.address)
+    return code.at(home, start, place - start)
+
+
+def addressing(code: Bytes, home: Section, place: int, is_relative: bool) -> str:
+    """How the 4 bytes at `place` are used, whose relocation is relative to the program counter or not.
+
+    `memory` is a load, store or jump; `lea` computes the address; `segment` is either with a segment override; and
+    `number` is an immediate, or a displacement from a register.
+    """
+    front = _before(code, home, place, 12)
+    if is_relative and len(front) >= 2 and front[-1] & 0xC7 == 0x05:
+        opcode = front[:-1]
+    elif not is_relative and len(front) >= 3 and front[-1] == 0x25 and front[-2] & 0xC7 == 0x04:
+        # A SIB byte without base and index.
+        opcode = front[:-2]
+    else:
+        return "number"
+    if _SEGMENT.search(opcode):
+        return "segment"
+    return "lea" if opcode[-1] == _LEA and opcode[-2:-1] != b"\x0f" else "memory"
+
+
+def is_wide_access(code: Bytes, home: Section, place: int) -> bool:
+    """Whether the 8 bytes at `place` are the address of a `movabs` between memory and the accumulator, without an override."""
+    front = _before(code, home, place, 4)
+    return bool(front) and 0xA0 <= front[-1] <= 0xA3 and not re.search(rb"[\x64\x65][\x66\x40-\x4f]{0,2}.\Z", front, re.DOTALL)
+
+
+def canary_pattern(prefix: int) -> re.Pattern[bytes]:
+    """A 64-bit mov from, or a comparison or subtraction with, the word at 0x28 of that segment."""
+    forms = rb"(?=[\x48-\x4f][\x8b\x2b\x33\x3b\x39][\x04\x0c\x14\x1c\x24\x2c\x34\x3c]\x25\x28\x00\x00\x00)"
+    return re.compile(re.escape(bytes([prefix])) + forms, re.DOTALL)
+
+
+# Segment override, REX, opcode, ModR/M, SIB, displacement.
+_CANARY_BYTES = 9
+_MOV = 0x8B
+
+
+def checks_canary(code: Bytes, home: Section, place: int, handler: int) -> bool:
+    """Whether the word that is read at `place` is compared, and the function at `handler` called if it differs.
+
+    That is how compilers end a function whose stack they protect: `sub` or `cmp` with the word itself (GCC), or
+    `mov` and `cmp` with the copy on the stack (Clang), and a branch to or around the call.
+    """
+    front, text = code.at(home, place, _CANARY_BYTES), code.at(home, place + _CANARY_BYTES, 32)
+    behind = place + _CANARY_BYTES
+    if front[2] == _MOV:
+        loaded = _register(front[1:4])
+        using = [match for match in _WITH_REGISTER.finditer(text) if loaded in _registers(match.group())]
+        # Loaded with something else, it is not the word any more.
+        if not using or using[0].group()[1] == _MOV:
+            return False
+        text, behind = text[using[0].end() :], behind + using[0].end()
+    for jump in re.finditer(rb"[\x74\x75](?=.)|\x0f[\x84\x85](?=.{4})", text, re.DOTALL):
+        ahead = jump.end() + (1 if len(jump.group()) == 1 else 4)
+        distance = int.from_bytes(text[jump.end() : ahead], "little", signed=True)
+        if _calls(code, home, behind + ahead, handler) or _calls(code, home, behind + ahead + distance, handler):
+            return True
+    return False
+
+
+# mov to a register, sub, xor, cmp in both directions, of 64 bits.
+_WITH_REGISTER = re.compile(rb"[\x48-\x4f][\x8b\x2b\x33\x39\x3b].", re.DOTALL)
+
+
+def _register(instruction: bytes) -> int:
+    """The register operand of an instruction that begins with REX, opcode and ModR/M."""
+    return (instruction[0] & 4) << 1 | instruction[2] >> 3 & 7
+
+
+def _registers(instruction: bytes) -> set[int]:
+    """The register operand, and of a comparison between two registers the other one."""
+    rex, opcode, modrm = instruction
+    both = modrm >= 0xC0 and opcode != _MOV
+    return {_register(instruction)} | ({(rex & 1) << 3 | modrm & 7} if both else set())
+
+
+def _calls(code: Bytes, home: Section, start: int, handler: int) -> bool:
+    """Whether a call to `handler` is among the first instructions at `start`."""
+    if not home.address <= start < home.end:
+        return False
+    text = code.at(home, start, 24)
+    return any(
+        start + at + 5 + int.from_bytes(text[at + 1 : at + 5], "little", signed=True) == handler
+        for at in range(len(text) - 4)
+        if text[at] == 0xE8
+    )
