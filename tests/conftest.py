@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 
@@ -11,5 +13,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--boots", type=int, default=1, metavar="N", help="boot the demonstration kernel N times in a row")
     updates = "make N updates in each torture of tests/matrix.py, not few of them in the default ones"
     group.addoption("--updates", type=int, metavar="N", help=updates)
-    group.addoption("--vmlinux", metavar="FILE", help="a distribution's vmlinux with symbols, for tests/check/test_vmlinux.py")
+    vmlinux = "a distribution's vmlinux with symbols, for tests/check/test_vmlinux.py; else PERCPU_VMLINUX"
+    group.addoption("--vmlinux", metavar="FILE", default=os.environ.get("PERCPU_VMLINUX"), help=vmlinux)
     group.addoption("--mutations", type=int, default=1500, metavar="N", help="damage ELF files N times in tests/fuzz")

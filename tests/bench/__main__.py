@@ -19,7 +19,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import counts, increment, initialize, link
+from bench import check, counts, increment, initialize, link
 from bench.report import Progress, show
 from bench.results import BenchError, Table
 from bench.run import BUILD
@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[bool, Callable[[str], None]], Table]] = {
     "counts": counts.measure,
     "init": initialize.measure,
     "link": link.measure,
+    "check": check.measure,
 }
 
 

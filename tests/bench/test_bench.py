@@ -52,6 +52,11 @@ def test_quick_gives_every_row(tmp_path):
         assert link[linker, 1][2] == link[linker, 4096][2]
         assert link[linker, 4096][3] - link[linker, 1][3] == 4095 * 4096
 
+    name, _, symbols, readelf, check, ratio, memory = tables["check"][0]
+    assert name == "made here" and symbols > 19_000
+    assert readelf["low"] > 0 and check["low"] > 0 and ratio["low"] > 0
+    assert 0 < memory < 150
+
 
 def test_no_peer_is_optimized_away(tmp_path):
     """The loop of each peer changes memory in each iteration."""
@@ -103,4 +108,4 @@ def test_table_has_no_colors_in_a_pipe():
 def test_unknown_part():
     done = bench("speed")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "bench: error: 'speed' is no part; there are: increment counts init link"
+    assert done.stderr.splitlines()[-1] == "bench: error: 'speed' is no part; there are: increment counts init link check"

@@ -24,7 +24,7 @@ MOST_MEMORY = 150 << 20
 def vmlinux(request) -> str:
     path = request.config.getoption("--vmlinux")
     if path is None:
-        pytest.skip("no vmlinux: give one with --vmlinux FILE")
+        pytest.skip("no vmlinux: name one with --vmlinux FILE or PERCPU_VMLINUX")
     return path
 
 
