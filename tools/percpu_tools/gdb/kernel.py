@@ -31,19 +31,34 @@ _CACHE = "percpu_kernel"
 # interrupt (Intel SDM vol. 2B, SWAPGS).
 _REGISTERS = {"gs": ("gs_base", "k_gs_base"), "fs": ("fs_base",)}
 
+# Symbols of the linker script that move with a PIE; one of them is in every layout.
+_MOVED_ALONG = ("_percpu_start", "_percpu_constructors_start")
+
 _STORAGE_TYPE = re.compile(r"percpu::detail::Storage\b")
 _GIVE_THE_NUMBER = 'give the CPU\'s number: $percpu("NAME", CPU)'
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One loaded file with per-CPU variables. `slide` is how far a PIE lies from where it was linked, in bytes."""
+    """One loaded file with per-CPU variables."""
 
     layout: Layout
     areas_symbol: int | None
     word: int
     little_endian: bool
-    slide: int
+    is_pie: bool
+
+    @property
+    def slide(self) -> int:
+        """How far GDB has the file's symbols from where they were linked, in bytes: a PIE moves when it is started."""
+        return self._slide() if self.is_pie else 0
+
+    def _slide(self) -> int:
+        for name in _MOVED_ALONG:
+            linked = self.layout.value(name)
+            if linked is not None:
+                return int(gdb.parse_and_eval(f"(unsigned long) &{name}")) - linked
+        return 0
 
     @property
     def has_areas(self) -> bool:
@@ -214,15 +229,8 @@ def _read(objfile: gdb.Objfile) -> Kernel | None:
             areas_symbol=areas,
             word=image.elf_class // 8,
             little_endian=image.little_endian,
-            slide=_slide(layout) if image.type == "ET_DYN" else 0,
+            is_pie=image.type == "ET_DYN",
         )
-
-
-def _slide(layout: Layout) -> int:
-    """How far GDB has moved the file's symbols, by one that every layout has."""
-    name = "_percpu_load_start" if layout.load_start is not None else layout.storage[0].name
-    linked = layout.value(name) if name in layout.symbols else layout.storage[0].value
-    return int(gdb.parse_and_eval(f"(unsigned long) &{name}")) - (linked or 0)
 
 
 def _debug_symbols(name: str) -> Iterator[gdb.Symbol]:
