@@ -49,7 +49,7 @@ BY_HAND = OWN.replace(
     """\
   . = ALIGN(4096);
   _percpu_start = .;
-  .percpu %s { _percpu_load_start = .; *(.percpu.front) *(.percpu .percpu.*) _percpu_load_end = .; }
+  .percpu %s { _percpu_load_start = .; *(.percpu.front) *(.percpu.ballast) *(.percpu .percpu.*) _percpu_load_end = .; }
   . = _percpu_start + ALIGN(SIZEOF(.percpu), 64) * 2;
   _percpu_end = .;
   .bss : AT(ADDR(.bss))""",

@@ -20,8 +20,9 @@ FRONT = '__attribute__((section(".percpu.front"), used)) int percpu_storage_fron
 X = FRONT + toolchain.variable("x", 5)
 
 
-def builds(*archs: str, linker: str = ""):
+def builds(*archs: str, linker: str = "", thumb: bool = True):
     chosen = [build for build in BUILDS if build.arch in archs and linker in ("", build.linker)]
+    chosen = [build for build in chosen if thumb or "thumb" not in build.compiler.name]
     return pytest.mark.parametrize("build", chosen, ids=[build.label for build in chosen])
 
 
@@ -29,10 +30,11 @@ def not_judged(report) -> set[str]:
     return {item.rule for item in report.not_judged}
 
 
-def assembly(text: str, result: str = "int", name: str = "access") -> str:
+def assembly(text: str, result: str = "int", name: str = "access", clobbers: str = "") -> str:
     """A function whose result is what the assembly puts into %0."""
+    used = f' : : "{clobbers}"' if clobbers else ""
     quoted = "".join(f'"{line.strip()}\\n"' for line in text.split(";"))
-    return f'{result} {name}(void);\n{result} {name}(void) {{ {result} value; __asm__ volatile({quoted} : "=&r"(value)); return value; }}\n'
+    return f'{result} {name}(void);\n{result} {name}(void) {{ {result} value; __asm__ volatile({quoted} : "=&r"(value){used}); return value; }}\n'
 
 
 class TestGoodKernels:
@@ -261,3 +263,149 @@ long get(void) { long value; __asm__ volatile("movq %%gs:%c1, %0" : "=r"(value) 
         for build in (build for build in BUILDS if build.compiler is compiler):
             report = link_with_runtime(tmp_path, build, [objects[0], others[1]], "")
             assert rules(report) == (set() if protector == self.KERNEL[1] else {"T03"})
+
+
+class TestT04OffsetOutOfReach:
+    """Offsets as they are put into instructions; `front` is at 0, `ballast` at 16 and `x` behind it."""
+
+    # 64 KiB: AArch64's movz, in the order of the trap and with the base read first; a pointer; ARM's movw.
+    MOVZ = {
+        "load": "movz %0, #:abs_g0_nc:percpu_storage_x; mrs x9, tpidr_el1; ldr %w0, [x9, %0]",
+        "base first": "mrs x9, tpidr_el1; movz %0, #:abs_g0_nc:percpu_storage_x; ldr %w0, [x9, %0]",
+        "pointer": "movz %0, #:abs_g0_nc:percpu_storage_x; mrs x9, tpidr_el1; add %0, x9, %0",
+        "x18": "movz %0, #:abs_g0_nc:percpu_storage_x; add %0, x18, %0",
+    }
+    BOTH = "movz %0, #:abs_g1:percpu_storage_x; movk %0, #:abs_g0_nc:percpu_storage_x; mrs x9, tpidr_el1; ldr %w0, [x9, %0]"
+    MOVW = "movw %0, #:lower16:percpu_storage_x; mrc p15, 0, r3, c13, c0, 3; ldr %0, [r3, %0]"
+    WHOLE = "movw %0, #:lower16:percpu_storage_x; movt %0, #:upper16:percpu_storage_x; mrc p15, 0, r3, c13, c0, 3; ldr %0, [r3, %0]"
+    # 2 or 4 KiB: one access with the offset in it.
+    IMMEDIATE = {
+        "aarch64": "mrs x9, tpidr_el1; ldr %w0, [x9, #:lo12:percpu_storage_x]",
+        "arm": "mrc p15, 0, r3, c13, c0, 3; .reloc ., R_ARM_MOVW_ABS_NC, percpu_storage_x; ldr %0, [r3]",
+        "riscv64": ".option push; .option norelax; lw %0, %%lo(percpu_storage_x)(gp); .option pop",
+        "riscv32": ".option push; .option norelax; lw %0, %%lo(percpu_storage_x)(gp); .option pop",
+        "loongarch64": "ld.w %0, $r21, %%pc_lo12(percpu_storage_x)",
+    }
+    BASES = {"aarch64": "TPIDR_EL1", "arm": "TPIDRURO", "riscv64": "gp", "riscv32": "gp", "loongarch64": "r21"}
+    RISC = builds("aarch64", "arm", "riscv64", "riscv32", "loongarch64")
+    # Thumb has no near access.
+    WITH_IMMEDIATE = builds("aarch64", "arm", "riscv64", "riscv32", "loongarch64", thumb=False)
+
+    @staticmethod
+    def source(ballast: int, variable: str = "storage_x") -> str:
+        text = FRONT + f'__attribute__((section(".percpu.ballast"), used)) char percpu_storage_ballast[{ballast}] = {{1}};\n'
+        return text + toolchain.variable("x", 5).replace("storage_x", variable)
+
+    def note(self, arch: str, base: str = "") -> str:
+        return toolchain.note(arch=arch, base_register=base or self.BASES[arch], near_reach=2048 if arch[:5] in ("riscv", "loong") else 4096)
+
+    @EVIDENCE
+    @pytest.mark.parametrize("form", MOVZ)
+    @builds("aarch64")
+    def test_64_kib_wrapped(self, tmp_path, build, form, kept):
+        code = assembly(self.MOVZ[form], "long", clobbers="x9")
+        source = self.source(0x10008) + code + (self.note("aarch64", "x18") if form == "x18" else "")
+        finding = only(judge(tmp_path, build, source, ZERO_VMA, *kept), "T04")
+        assert (finding.level, finding.symbol, finding.section) == ("error", "access", ".text")
+        assert finding.message.startswith("an access to x has lost") and "goes to ballast" in finding.message
+        assert "offset 0x18 in place of 0x10018" in finding.found
+
+    @EVIDENCE
+    @builds("aarch64")
+    def test_64_kib_wrapped_to_the_beginning_of_another(self, tmp_path, build, kept):
+        """It may be an access to `ballast`."""
+        code = assembly(self.MOVZ["load"], "long", clobbers="x9")
+        report = judge(tmp_path, build, self.source(0x10000) + code, ZERO_VMA, *kept)
+        if kept:
+            assert "offset 0x10 in place of 0x10010" in only(report, "T04").found
+        else:
+            assert report.findings == ()
+            (reason,) = (item.reason for item in report.not_judged if item.rule == "T04")
+            assert reason.startswith("1 accesses")
+
+    @EVIDENCE
+    @builds("aarch64", "arm")
+    def test_64_kib_reached(self, tmp_path, build, kept):
+        form, clobbers = (self.WHOLE, "r3") if build.arch == "arm" else (self.BOTH, "x9")
+        code = assembly(form, "long", clobbers=clobbers)
+        low = assembly((self.MOVW if build.arch == "arm" else self.MOVZ["load"]).replace("storage_x", "storage_ballast"), "long", "low", clobbers)
+        report = judge(tmp_path, build, self.source(0x10008) + code + low, ZERO_VMA, *kept)
+        assert report.findings == () and ("T04" in not_judged(report)) == (kept == ())
+
+    @builds("arm")
+    def test_half_of_an_offset_on_arm(self, tmp_path, build):
+        source = self.source(0x10008) + assembly(self.MOVW, clobbers="r3")
+        assert only(judge(tmp_path, build, source, ZERO_VMA, *KEPT), "T04").symbol == "access"
+        report = judge(tmp_path, build, source, ZERO_VMA)
+        assert report.findings == () and "T04" in not_judged(report)
+
+    @EVIDENCE
+    @pytest.mark.parametrize("offset", [0x810, 0x1010])
+    @WITH_IMMEDIATE
+    def test_one_immediate(self, tmp_path, build, offset, kept):
+        """A negative offset from the base is seen in the instruction, too; 12 bits that are left look like any offset."""
+        code = assembly(self.IMMEDIATE[build.arch], clobbers={"aarch64": "x9", "arm": "r3"}.get(build.arch, ""))
+        report = judge(tmp_path, build, self.source(offset - 16) + code + self.note(build.arch), ZERO_VMA, *kept)
+        signed = build.arch not in ("aarch64", "arm")
+        if offset < 0x1000 and not signed:
+            assert report.findings == () and "T04" not in not_judged(report)
+        elif kept or offset < 0x1000:
+            finding = only(report, "T04")
+            assert finding.symbol == "access"
+            assert f"offset {'-0x7f0' if offset < 0x1000 else '0x10'} in place of {offset:#x}" in finding.found
+        else:
+            assert report.findings == () and "T04" in not_judged(report)
+
+    @RISC
+    def test_near_variables_behind_others(self, tmp_path, build):
+        source = self.source(0x1000, "near_x") + self.note(build.arch)
+        finding = only(judge(tmp_path, build, source, ZERO_VMA), "T04")
+        assert (finding.symbol, finding.section) == ("percpu_near_x", ".percpu")
+        first = ZERO_VMA.replace("*(.percpu.front)", "*(.percpu.x) *(.percpu.front)")
+        assert judge(tmp_path, build, source, first, *KEPT).findings == ()
+
+
+class TestT08OutsideAccessors:
+    READ = "int access(void);\nint access(void) { return percpu_storage_x; }\n"
+    STORE = "void access(int);\nvoid access(int number) { percpu_storage_x = number; }\n"
+    ADDRESS = "int *access(void);\nint *access(void) { return &percpu_storage_x; }\n"
+    EVERYWHERE = builds("x86_64", "aarch64", "arm", "riscv64", "riscv32", "loongarch64")
+
+    def judge(self, folder, build: Build, source: str, script: str, *flags: str, compile: tuple[str, ...] = ()):
+        # GNU ld would relax what lies near 0, and it would be T01.
+        relax = ("-mno-relax",) if build.arch in RISCV else ()
+        return judge(folder, build, source, script, *flags, compile=(*relax, *compile))
+
+    @pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
+    @EVERYWHERE
+    def test_an_ordinary_access(self, tmp_path, build, script):
+        finding = only(self.judge(tmp_path, build, X + self.READ + self.STORE.replace("access", "store"), script, *KEPT), "T08")
+        assert (finding.level, finding.symbol, finding.section) == ("error", "access", ".text")
+        assert finding.message.endswith("; 1 more such places")
+        # ARM has the addend in the code.
+        assert build.arch == "arm" or finding.message.startswith("x is addressed")
+
+    @EVERYWHERE
+    def test_an_address_relative_to_the_program_counter(self, tmp_path, build):
+        """Of a variable at 0, where the link allows it at all; in the in-image layout it may be an offset."""
+        report = self.judge(tmp_path, build, X + self.ADDRESS, ZERO_VMA, *KEPT, compile=("-fpie",))
+        assert "relative to the program counter" in only(report, "T08").message
+        assert self.judge(tmp_path, build, X + self.ADDRESS, IN_IMAGE, *KEPT, compile=("-fpie",)).findings == ()
+
+    @EVERYWHERE
+    def test_without_relocations_it_is_not_taken_for_innocent(self, tmp_path, build):
+        report = self.judge(tmp_path, build, X + self.READ, ZERO_VMA)
+        assert report.findings == () and "T08" in not_judged(report)
+        other = "extern int counter;\nint counter = 1;\nint access(void);\nint access(void) { return counter; }\n"
+        report = self.judge(tmp_path, build, X + other, ZERO_VMA, *KEPT)
+        assert report.findings == () and "T08" not in not_judged(report)
+
+    @pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
+    @builds("x86_64", "aarch64")
+    def test_the_large_code_model(self, tmp_path, build, script):
+        report = self.judge(tmp_path, build, X + self.READ + self.STORE.replace("access", "store"), script, *KEPT, compile=("-mcmodel=large", "-O0"))
+        if build.label.startswith("aarch64-gcc"):
+            # Its addresses are words beside the code.
+            assert report.findings == ()
+        else:
+            assert rules(report) == {"T08"}

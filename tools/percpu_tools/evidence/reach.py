@@ -31,7 +31,7 @@ class Found(NamedTuple):
     wrapped: list[Wrapped]
     # Places where the offset may be meant or be what is left of a larger one.
     doubtful: list[int]
-    # Whether all accesses of the architecture were looked at: in the instructions, or by kept relocations.
+    # Whether every access was looked at: relocations tell them all, and instructions some.
     is_complete: bool
 
 
@@ -121,7 +121,7 @@ def _moves(layout: Layout, image: Image) -> Found:
             doubtful.append(place)
         else:
             found.append(Wrapped(home, place, high[moved[1]], moved[1]))
-    return Found(found, doubtful, True)
+    return Found(found, doubtful, False)
 
 
 def _immediates(layout: Layout, image: Image) -> Found:
@@ -155,5 +155,4 @@ def _immediates(layout: Layout, image: Image) -> Found:
             if not boundaries.begins(place):
                 continue
         found.append(Wrapped(home, place, at[decoded.immediate], decoded.immediate))
-    # What is left of an offset may be a small one, too.
     return Found(found, [], False)

@@ -46,9 +46,22 @@ def addressing(code: Bytes, home: Section, place: int, is_relative: bool) -> str
 
 
 def is_wide_access(code: Bytes, home: Section, place: int) -> bool:
-    """Whether the 8 bytes at `place` are the address of a `movabs` between memory and the accumulator, without an override."""
+    """Whether the 8 bytes at `place` are an address to which a load or store goes, without a segment override.
+
+    They are the operand of a `movabs` between memory and the accumulator, or of one into a register that the next
+    instruction has for its only base (the large code model).
+    """
     front = _before(code, home, place, 4)
-    return bool(front) and 0xA0 <= front[-1] <= 0xA3 and not re.search(rb"[\x64\x65][\x66\x40-\x4f]{0,2}.\Z", front, re.DOTALL)
+    if front and 0xA0 <= front[-1] <= 0xA3:
+        return not re.search(rb"[\x64\x65][\x66\x40-\x4f]{0,2}.\Z", front, re.DOTALL)
+    if len(front) < 2 or front[-1] & 0xF8 != 0xB8 or front[-2] & 0xFE != 0x48:
+        return False
+    register = front[-1] & 7
+    behind = re.match(rb"\x66?([\x40-\x4f]?)(?:\x0f.|[^\x40-\x4f\x64-\x67])(.)", code.at(home, place + 8, 5), re.DOTALL)
+    if behind is None or register in (4, 5):
+        return False
+    rex = behind.group(1)[0] if behind.group(1) else 0
+    return behind.group(2)[0] & 0xC7 == register and rex & 1 == front[-2] & 1
 
 
 def canary_pattern(prefix: int) -> re.Pattern[bytes]:
