@@ -21,7 +21,7 @@ from elftools.dwarf.dwarfinfo import DWARFInfo
 from percpu_tools import names
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout, Variable
-from percpu_tools.linetable import file_names
+from percpu_tools.linetable import contents, file_names
 
 _DW_OP_ADDR = 0x03
 _DW_OP_ADDRX = 0xA1
@@ -137,7 +137,7 @@ class _Unit:
 class _Reader:
     def __init__(self, info: DWARFInfo, address_size: int, little_endian: bool) -> None:
         self._info = info
-        self._stream = info.debug_info_sec.stream
+        self._stream = contents(info.debug_info_sec)
         self._bytes: bytes = self._stream.getvalue()
         self._address_size = address_size
         self._order: Any = "little" if little_endian else "big"
@@ -162,10 +162,12 @@ class _Reader:
             unit = self._unit_at(start)
             assert unit is not None
             for die in self._entries_at(unit, places):
-                address = self._address(unit, die)
-                for symbol in by_address.get(address, ()) if address is not None else ():
+                at = self._address(unit, die)
+                if at is None:
+                    continue
+                for symbol in by_address.get(at, ()):
                     if self._is_named(unit, die, symbol):
-                        yield (symbol, address), self._describe(unit, die)
+                        yield (symbol, at), self._describe(unit, die)
 
     def _places(self, addresses: Iterable[int]) -> Iterator[int]:
         """Where in .debug_info a location expression may be that names one of the addresses."""
@@ -177,7 +179,7 @@ class _Reader:
             yield match.start()
         table = self._info.debug_addr_sec
         if table is not None:
-            yield from self._indexed_places(table.stream.getvalue(), either)
+            yield from self._indexed_places(contents(table).getvalue(), either)
 
     def _indexed_places(self, table: bytes, either: bytes) -> Iterator[int]:
         """The same for DW_OP_addrx (DWARF 5 of Clang), whose operand is an index into the unit's part of .debug_addr."""
@@ -228,7 +230,7 @@ class _Reader:
     def _entries_at(self, unit: _Unit, places: list[int]) -> list[DIE]:
         """The entries in which the places lie. Reading them makes the parents of all entries known."""
         parents: dict[int, int] = {}
-        found = []
+        found: list[DIE] = []
         waiting = sorted(places, reverse=True)
         above: list[int] = []
         # The unit's own entry sets the bases that other entries are read with.
@@ -280,7 +282,7 @@ class _Reader:
         base = self._address_base(unit)
         if code[0] in (_DW_OP_ADDRX, _DW_OP_GNU_ADDR_INDEX) and base is not None and table is not None:
             place = base + self._address_size * self._uleb(1, code)
-            return int.from_bytes(table.stream.getvalue()[place : place + self._address_size], self._order)
+            return int.from_bytes(contents(table).getvalue()[place : place + self._address_size], self._order)
         return None
 
     def _declaration(self, unit: _Unit, die: DIE) -> tuple[_Unit, DIE] | None:

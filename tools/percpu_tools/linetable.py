@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import posixpath
 import struct
+from io import BytesIO
 
-from elftools.dwarf.dwarfinfo import DWARFInfo
+from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DWARFInfo
 
 _DW_LNCT_PATH = 1
 _DW_LNCT_DIRECTORY_INDEX = 2
@@ -49,12 +50,19 @@ class _Cursor:
             raise ValueError("beyond the end of the section")
 
 
+def contents(section: DebugSectionDescriptor | None) -> BytesIO:
+    """The section as pyelftools read it: whole, into memory. Raises ValueError if it is not there."""
+    if section is None or not isinstance(section.stream, BytesIO):
+        raise ValueError("a section of the debug information is missing")
+    return section.stream
+
+
 def file_names(info: DWARFInfo, place: int) -> list[str | None]:
     """The files of the program at `place`, with their folders, by the numbers that DW_AT_decl_file has."""
     section = info.debug_line_sec
     if section is None:
         return []
-    cursor = _Cursor(section.stream.getvalue(), place, "<" if info.config.little_endian else ">")
+    cursor = _Cursor(contents(section).getvalue(), place, "<" if info.config.little_endian else ">")
     offset_size = 4
     if cursor.number(4) == 0xFFFFFFFF:
         offset_size = 8
@@ -109,7 +117,7 @@ def _value(cursor: _Cursor, info: DWARFInfo, form: int, offset_size: int) -> str
     if form in (_LINE_STRP, _STRP):
         table = info.debug_line_str_sec if form == _LINE_STRP else info.debug_str_sec
         offset = cursor.number(offset_size)
-        return None if table is None else _string(table.stream.getbuffer(), offset)
+        return None if table is None else _string(contents(table).getbuffer(), offset)
     if form == _UDATA:
         return cursor.uleb()
     if form == _BLOCK:

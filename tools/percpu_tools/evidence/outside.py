@@ -70,7 +70,7 @@ def accesses(layout: Layout, image: Image) -> list[Outside]:
     for kept in relocations.to_storage(layout, image, WHAT):
         how = _on_x86(layout, bytes_, kept) if layout.arch == "x86_64" else _on_risc(layout, bytes_, kept)
         if how is not None:
-            found.append(Outside(kept._replace(target=kept.target + _DISPLACEMENT.get((layout.arch, kept.type), 0)), how))
+            found.append(Outside(kept._replace(target=kept.target + _DISPLACEMENT.get((layout.arch or "", kept.type), 0)), how))
     return found
 
 
