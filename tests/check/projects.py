@@ -88,7 +88,7 @@ LINUX_AT_ZERO = Project(
     "zero-vma",
     0x2100,
     _LINUX_VARIABLES,
-    {"T10", "T11", "T14", "T23", "T25", "T27"},
+    {"T08", "T10", "T11", "T14", "T23", "T25", "T27"},
 )
 
 LINUX_IN_IMAGE = Project(
@@ -98,7 +98,7 @@ LINUX_IN_IMAGE = Project(
     "in-image",
     0x2100,
     _LINUX_VARIABLES,
-    {"T10", "T11", "T14", "T23", "T25", "T27"},
+    {"T08", "T10", "T11", "T14", "T23", "T25", "T27"},
 )
 
 # As the crate's documentation has it, without its NOLOAD, and 4 CPUs' areas behind the template instead of in it.
@@ -154,7 +154,7 @@ XEN = Project(
     "in-image",
     0x1080,
     [("tss_page", 0, 4096), ("curr_vcpu", 0x1000, 8), ("cpu_sibling_mask", 0x1040, 8)],
-    {"T05", "T10", "T11", "T23", "T27"},
+    {"T05", "T08", "T10", "T11", "T23", "T27"},
 )
 
 OSV = Project(
@@ -170,7 +170,7 @@ OSV = Project(
     "in-image",
     0x2000,
     [("workman::_duty", 0, 1), ("buffer", 8, 4096)],
-    {"T10", "T11", "T14", "T23", "T25", "T27"},
+    {"T08", "T10", "T11", "T14", "T23", "T25", "T27"},
 )
 
 PROJECTS = {

@@ -34,7 +34,8 @@ SYMBOLS = (
     "_percpu_read_mostly_start",
 )
 
-# What a profile may lack for a rule, and why it does.
+# What a profile may lack for a rule: areas and their stride in the file, marks in the names of variables, initial
+# values, accessors that are known.
 AREAS, STRIDE, MARKS, VALUES, RUNTIME = "areas", "stride", "marks", "values", "runtime"
 
 _MADE_AT_BOOT = "the areas are made at boot, and the file says nothing of them"
@@ -70,7 +71,7 @@ OWN = Profile(
     symbols={symbol: symbol for symbol in SYMBOLS},
 )
 
-_ANOTHER_RUNTIME = "it is about the accessors of this project's runtime"
+_ANOTHER_RUNTIME = "its accessors may take the address of a variable, as this project's and the crate's never do"
 _NO_MARK = "nothing in the names of variables marks them, so one that lies elsewhere looks like any other"
 
 LINUX = Profile(
@@ -92,7 +93,6 @@ RUST = Profile(
     symbols={symbol: symbol for symbol in SYMBOLS[:4]},
     prefixes=("__PERCPU_",),
     fits_with=("_percpu_load_start", "_percpu_load_end"),
-    lacks={RUNTIME: _ANOTHER_RUNTIME},
     base_registers={"x86_64": "gs", "aarch64": "TPIDR_EL1", "arm": "TPIDRURO", "riscv64": "gp", "riscv32": "gp", "loongarch64": "r21"},
 )
 

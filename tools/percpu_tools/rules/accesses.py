@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from percpu_tools import profiles
 from percpu_tools.findings import STRIPPED, Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout, Variable
@@ -199,7 +200,7 @@ _REACH_MENDS = {
 }
 
 
-@rule("T08", "outside-accessors", "code outside accessors addresses per-CPU storage", needs_symbols=False)
+@rule("T08", "outside-accessors", "code outside accessors addresses per-CPU storage", needs_symbols=False, needs=(profiles.RUNTIME,))
 def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
