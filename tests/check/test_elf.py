@@ -23,6 +23,7 @@ TARGETS = (
 )
 # A letter that every name here has.
 PATTERNS = tuple(letter.encode() for letter in "aeiouy_$.0123456789")
+SPECIAL = {"SHN_UNDEF": 0, "SHN_ABS": 0xFFF1, "SHN_COMMON": 0xFFF2}
 KNOWN_TYPES = {"SHT_PROGBITS", "SHT_NOBITS", "SHT_SYMTAB", "SHT_STRTAB", "SHT_RELA", "SHT_REL", "SHT_NOTE", "SHT_INIT_ARRAY", "SHT_NULL"}
 SOURCE = """
 int zeros[100], numbers[] = {1, 2, 3}, *pointer = numbers;
@@ -73,9 +74,13 @@ def compare(path: Path) -> None:
 
         # Those of sections have the section's name in pyelftools, and none in the file.
         symbols = [it for it in theirs.get_section_by_name(".symtab").iter_symbols() if it["st_info"]["type"] != "STT_SECTION" and it.name]
-        expected = {(it.name, it["st_value"], it["st_size"], it["st_info"]["type"][4:], it["st_info"]["bind"][4:]) for it in symbols}
+        expected = {
+            (it.name, it["st_value"], it["st_size"], it["st_info"]["type"][4:], it["st_info"]["bind"][4:])
+            + (SPECIAL.get(it["st_shndx"], it["st_shndx"]),)
+            for it in symbols
+        }
         found = [it for it in image.symbols(PATTERNS) if it.name]
-        assert {(it.name, it.value, it.size, it.type, it.binding) for it in found} == expected
+        assert {(it.name, it.value, it.size, it.type, it.binding, it.section) for it in found} == expected
         assert len(expected) > 5
         # By their section, too.
         for section in image.sections[1:]:
