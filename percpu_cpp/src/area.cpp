@@ -11,7 +11,7 @@ namespace percpu {
 
 #if defined(PERCPU_ARCH_X86_64) && !defined(PERCPU_SP_NAIVE) && !PERCPU_BASE_REGISTER_IS(user)
 namespace arch {
-__attribute__((section(".percpu..first"))) constinit Header percpu_storage_header{};
+__attribute__((PERCPU_DETAIL_IN_TEMPLATE(".percpu..first"))) constinit Header percpu_storage_header{};
 }
 #endif
 

@@ -16,7 +16,7 @@ from model.explorer import explore
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m model", description="Search all interleavings of the protocols.")
-    parser.add_argument("--large", action="store_true", help="more CPUs, threads and updates: some minutes")
+    parser.add_argument("--large", action="store_true", help="more CPUs, threads and updates")
     parser.add_argument("--traces", action="store_true", help="print the steps to each fault")
     arguments = parser.parse_args()
 

@@ -148,6 +148,17 @@
 #define PERCPU_NEAR_REACH 2048
 #endif
 
+// Attributes of what lies in the template. Clang's address sanitizer would put a red zone behind every variable, into
+// every area; and copying the template reads them. GCC's leaves variables with a section of their own alone.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PERCPU_DETAIL_IN_TEMPLATE(name) section(name), no_sanitize("address")
+#endif
+#endif
+#ifndef PERCPU_DETAIL_IN_TEMPLATE
+#define PERCPU_DETAIL_IN_TEMPLATE(name) section(name)
+#endif
+
 // In front of and behind the variables of every area, by the fragment of a checked build.
 #define PERCPU_GUARD_WORD 0x6a7b9c5d
 

@@ -131,7 +131,7 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
 #define PERCPU_DETAIL_DEFINE(T, name, storage, reach, section_name, alignment, ...)                       \
     static_assert(::percpu::detail::can_be_copied_as_bytes<::percpu::detail::Identity<T>>());             \
     PERCPU_DETAIL_DECLARE(T, name, storage, reach);                                                       \
-    __attribute__((section(section_name),                                                                 \
+    __attribute__((PERCPU_DETAIL_IN_TEMPLATE(section_name),                                               \
                    aligned(::percpu::detail::alignment_at_least<::percpu::detail::Identity<T>>(alignment)))) constinit \
         ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                          \
             storage{PERCPU_DETAIL_MAKE(__VA_ARGS__)};                                                                 \
@@ -140,7 +140,7 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
 
 #define PERCPU_DETAIL_DEFINE_STATIC(T, name, storage, reach, section_name, ...)                           \
     static_assert(::percpu::detail::can_be_copied_as_bytes<::percpu::detail::Identity<T>>());             \
-    __attribute__((section(section_name))) static constinit                                               \
+    __attribute__((PERCPU_DETAIL_IN_TEMPLATE(section_name))) static constinit                             \
         ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                          \
             storage{PERCPU_DETAIL_MAKE(__VA_ARGS__)};                                                                 \
     PERCPU_DETAIL_INITIALIZE([[maybe_unused]] static, T, name, __VA_ARGS__)                               \
@@ -185,7 +185,7 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
 #define PERCPU_DEFINE_CONSTRUCTED(T, name, ...)                                                      \
     static_assert(::percpu::detail::can_be_percpu<::percpu::detail::Identity<T>>());                 \
     PERCPU_DECLARE(T, name);                                                                         \
-    __attribute__((section(".percpu." #name))) constinit                                             \
+    __attribute__((PERCPU_DETAIL_IN_TEMPLATE(".percpu." #name))) constinit                           \
         ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                     \
             percpu_storage_##name{};                                                          \
     PERCPU_DETAIL_INITIALIZE(, T, name, __VA_ARGS__)                                                 \

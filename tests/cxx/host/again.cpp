@@ -108,6 +108,7 @@ int main() {
     for (size_t cpu = 0; cpu < 3; ++cpu) CHECK(is_pristine(cpu));
     check_reset(3);
     for (size_t i = 0; i < 64; ++i) CHECK(memory[layout.size + i] == 0x5a);
+    free(memory);
     return failures != 0;
 }
 

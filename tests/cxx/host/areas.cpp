@@ -109,5 +109,6 @@ int main() {
     CHECK(percpu::init_in_place() == count);
     CHECK(word.remote_ref_raw(0) == 1100);
     for (size_t cpu = 1; cpu < count; ++cpu) CHECK(word.remote_ref_raw(cpu) == 1100);
+    free(memory);
     return failures != 0;
 }
