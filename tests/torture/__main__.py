@@ -22,7 +22,7 @@ from rich.table import Table
 from torture.updates import Torture, build, torture
 
 # Wide enough for the table in a pipe, which has no width of its own.
-PIPE_WIDTH = 160
+PIPE_WIDTH = 140
 
 
 def table(results: list[Torture]) -> Table:
@@ -30,12 +30,11 @@ def table(results: list[Torture]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD)
     for column in ("kernel", "without"):
         shown.add_column(column, no_wrap=True)
-    for column in ("updates", "lost", "interrupts", "a second and CPU", "moves", "seconds"):
+    for column in ("updates", "lost", "interrupts", "moves", "seconds"):
         shown.add_column(column, justify="right")
     for result in results:
         for name, run in {"": result.whole, **result.without}.items():
-            rate = run.interrupts / run.boot.seconds / result.row.cpus
-            figures = f"{run.made:,}", f"{run.lost:,}", f"{run.interrupts:,}", f"{rate:.0f}", f"{run.moves:,}"
+            figures = f"{run.made:,}", f"{run.lost:,}", f"{run.interrupts:,}", f"{run.moves:,}"
             shown.add_row("" if name else result.row.name, name, *figures, f"{run.boot.seconds:.1f}")
     return shown
 

@@ -9,7 +9,7 @@ import pytest
 from matrix import TORTURED, Variant
 from torture.updates import build, torture
 
-FEW = 60_000
+FEW = 100_000
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,8 +9,10 @@
 //
 // or inline, in a header of its own that the build names: -DPERCPU_PREEMPT_HEADER='"sched/hold.h"'.
 // Calls nest, as in every kernel: each disable is followed by one enable on the same CPU, and the
-// thread may be preempted again when the counts meet. A hook must not use a guarded accessor itself;
-// a kernel that keeps its count in a per-CPU variable changes it by `add_current_raw`.
+// thread may be preempted again when the counts meet. A hook must not use a guarded accessor itself.
+// While it changes the count, nothing holds the thread yet: keep the count in the thread, or in a
+// per-CPU variable that is changed in one step, by `add_current_raw` on x86_64 and with the feature
+// `restartable`. Elsewhere `add_current_raw` takes several, and such a count loses updates.
 
 #pragma once
 

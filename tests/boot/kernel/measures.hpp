@@ -12,7 +12,7 @@
 namespace measures {
 
 // As in tests/torture/updates.py.
-enum class Without : size_t { nothing, guards, masks, single_instructions, restarts };
+enum class Without : size_t { nothing, guards, masks, single_instructions, restarts, counts_in_threads };
 
 extern Without without;
 

@@ -16,8 +16,6 @@ enum State : uint32_t { none, ready, running, ended };
 struct alignas(stack_size) Thread {
     uint32_t state;
     uint32_t next_state;  // when its stack has been left
-    // In the thread, and not in a per-CPU variable: this is what keeps a thread on its CPU, and there is nothing
-    // to keep it there while a per-CPU count is changed in several steps.
     volatile uint32_t holds;
     size_t cpu;  // where it ran last
     void (*entry)(size_t);
@@ -29,11 +27,13 @@ Thread all[threads::max_threads];
 size_t count = 0;
 size_t ended_count = 0;
 size_t move_count = 0;
+bool holds_in_threads = true;
 
 PERCPU_DEFINE_STATIC(size_t, number_of_cpu, 0);
 PERCPU_DEFINE_STATIC(void*, own_stack, nullptr);
 PERCPU_DEFINE_STATIC(Thread*, left, nullptr);  // the one that this CPU has just left
 PERCPU_DEFINE_STATIC(uint32_t, random_state, 1);
+PERCPU_DEFINE_STATIC(size_t, holds_on_cpu, 0);
 
 // Null on a CPU's own stack.
 Thread* this_thread() {
@@ -124,20 +124,28 @@ void run_all(size_t cpu) {
 
 void preempt() {
     Thread* const self = this_thread();
-    if (self != nullptr && self->holds != 0) return;
+    if (holds_on_cpu.read_current_raw() != 0 || (self != nullptr && self->holds != 0)) return;
     Thread* const next = take_ready();
     if (next != nullptr) leave(self, next->stack);
 }
 
 void hold() {
-    if (Thread* const self = this_thread()) self->holds = self->holds + 1;
+    if (!holds_in_threads)
+        holds_on_cpu.add_current_raw(1);
+    else if (Thread* const self = this_thread())
+        self->holds = self->holds + 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 void release() {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (Thread* const self = this_thread()) self->holds = self->holds - 1;
+    if (!holds_in_threads)
+        holds_on_cpu.sub_current_raw(1);
+    else if (Thread* const self = this_thread())
+        self->holds = self->holds - 1;
 }
+
+void count_holds_per_cpu() { holds_in_threads = false; }
 
 size_t moves() { return __atomic_load_n(&move_count, __ATOMIC_RELAXED); }
 

@@ -28,6 +28,10 @@ void preempt();
 void hold();
 void release();
 
+// Has hold and release count in a per-CPU variable instead. For that, adding to it must be one step: while it is
+// under way, nothing holds the thread yet. Before the first CPU calls run_all.
+void count_holds_per_cpu();
+
 // How often a thread went on on another CPU than it had left.
 size_t moves();
 

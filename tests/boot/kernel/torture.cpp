@@ -477,6 +477,7 @@ extern "C" void primary_main() {
     check(cpus > 1 && cpus <= max_cpus, "there are CPUs to move threads between");
     updates_wanted = torture_parameters[0];
     measures::without = static_cast<Without>(torture_parameters[1]);
+    if (measures::without == Without::counts_in_threads) threads::count_holds_per_cpu();
     for (size_t i = 0; i < cpus * threads_per_cpu; ++i) begin(thread_actors[i], i);
     for (size_t cpu = 0; cpu < cpus; ++cpu) begin(handler_actors[cpu], threads::max_threads + cpu);
     for (size_t i = 0; i < cpus * threads_per_cpu; ++i) threads::make(i, thread);
