@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+import time
+
 import pytest
 import toolchain
 from check.builds import rules
 from check.code_builds import BUILDS, IN_IMAGE, KEPT, ZERO_VMA, Build, compile_with_runtime, judge, link_with_runtime
+from check.test_cli import CHECK
 from check.test_rules import only
 from cxx.build import HERE
 from cxx.compilers import ALL
-from percpu_tools import check
+from percpu_tools import check, code
 
 CODE_RULES = {"T01", "T02", "T03", "T04", "T08"}
 RISCV = ("riscv64", "riscv32")
@@ -409,3 +417,45 @@ class TestT08OutsideAccessors:
             assert report.findings == ()
         else:
             assert rules(report) == {"T08"}
+
+
+@pytest.fixture(scope="module")
+def large_kernel(tmp_path_factory):
+    """Megabytes of code: the C library's, many times over, which has nothing to do with per-CPU data."""
+    folder = tmp_path_factory.mktemp("large")
+    library = "/usr/riscv64-linux-gnu/lib/libc.so.6"
+    texts = (f".text\\n.balign 4\\n.type code{n},@function\\ncode{n}: .incbin \\\"{library}\\\"\\n.balign 4\\n.size code{n}, .-code{n}\\n" for n in range(32))
+    source = X + "".join(f'__asm__("{text}");\n' for text in texts) + toolchain.note(arch="riscv64", base_register="gp")
+    judge(folder, next(build for build in BUILDS if build.label == "riscv64-gcc-ld"), source, ZERO_VMA)
+    return folder / "kernel.elf"
+
+
+class TestManyMegabytes:
+    def test_rate(self, large_kernel):
+        size = large_kernel.stat().st_size
+        started = time.process_time()
+        check(large_kernel)
+        taken = time.process_time() - started
+        # Two rules scan it. A machine may be a fourth as fast as the one of the stated rate, or busy.
+        assert size > 30_000_000 and 2 * size / taken > code.RATE / 4
+
+    @pytest.mark.parametrize("is_terminal", [True, False])
+    def test_progress_is_shown_on_a_terminal(self, large_kernel, is_terminal):
+        """On stderr, and only there: the report is the same. And memory stays below the limit."""
+        ours, theirs = pty.openpty() if is_terminal else os.pipe()
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+        environment.pop("NO_COLOR", None)
+        with subprocess.Popen([*CHECK, str(large_kernel)], stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            shown = b""
+            with contextlib.suppress(OSError):
+                while piece := os.read(ours, 4096):
+                    shown += piece
+            report = process.stdout.read().decode()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        os.close(ours)
+        assert process.returncode == 0 and report.endswith("nothing found\n")
+        assert used.ru_maxrss * 1024 < 150_000_000
+        assert (b"T01 relaxed-to-zero" in shown and b"/s" in shown) == is_terminal
+        assert is_terminal or shown == b""

@@ -35,11 +35,11 @@ def sections(image: Image) -> list[Section]:
     return apart
 
 
-def matches(image: Image, what: str, pattern: re.Pattern[bytes], alignment: int = 1) -> Iterator[tuple[Section, int]]:
-    """The addresses in all code at which `pattern` matches, those that are multiples of `alignment`.
+def matches(image: Image, what: str, pattern: re.Pattern[bytes], alignment: int = 1, into: int = 0) -> Iterator[tuple[Section, int]]:
+    """The addresses of the instructions in all code that `pattern` finds, those that are multiples of `alignment`.
 
-    `pattern` consumes one byte and looks ahead for the others: a match that begins within an instruction then
-    hides none that begins behind it. `what` is told to whoever watches the progress.
+    `pattern` consumes one byte, that at `into` in the instruction, and looks ahead or behind for the others: a match that
+    is none then hides none. `what` is told to whoever watches the progress.
     """
     homes = sections(image)
     total, done = sum(home.size for home in homes), 0
@@ -48,8 +48,9 @@ def matches(image: Image, what: str, pattern: re.Pattern[bytes], alignment: int 
             size = min(_PIECE, home.end - start)
             progress.report(what, done, total)
             for match in pattern.finditer(image.data(home, start, size + MARGIN)):
-                if match.start() < size and not (start + match.start()) % alignment:
-                    yield home, start + match.start()
+                at = match.start() - into
+                if 0 <= at < size and not (start + at) % alignment:
+                    yield home, start + at
             done += size
     progress.report(what, total, total)
 

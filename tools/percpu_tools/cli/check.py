@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from percpu_tools.cli import common
@@ -86,8 +87,8 @@ def _check(prog: str, options: argparse.Namespace) -> int:
     failed = False
     for path in options.files:
         try:
-            reports.append(
-                check(
+            with _progress():
+                report = check(
                     path,
                     cpu_num=options.cpu_num,
                     disable=options.disable,
@@ -97,7 +98,7 @@ def _check(prog: str, options: argparse.Namespace) -> int:
                     profile=options.profile,
                     config=config,
                 )
-            )
+            reports.append(report)
         except PercpuError as error:
             # The other files are still judged; the exit status remembers.
             common.complain(prog, error)
@@ -107,6 +108,19 @@ def _check(prog: str, options: argparse.Namespace) -> int:
     if failed:
         return common.FAILED
     return common.OK if all(report.ok for report in reports) else common.FINDINGS
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """On a terminal, the progress of what lasts is shown on stderr."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from percpu_tools.cli.bar import Bar
+    from percpu_tools.progress import listening
+
+    with Bar(sys.stderr) as bar, listening(bar):
+        yield
 
 
 def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:

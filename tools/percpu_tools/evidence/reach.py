@@ -113,7 +113,7 @@ def _moves(layout: Layout, image: Image) -> Found:
     reserved = _register(layout, aarch64.REGISTERS)
     registers = frozenset() if reserved is None else frozenset({reserved})
     found, doubtful = [], []
-    for home, place in code.matches(image, _WHAT, aarch64.MOVZ, alignment=4) if high else ():
+    for home, place in code.matches(image, _WHAT, aarch64.MOVZ, alignment=4, into=aarch64.MOVZ_INTO) if high else ():
         moved = aarch64.moved(bytes_.number(home, place, 4))
         if moved is None or moved[1] not in high or not aarch64.added_to_base(bytes_, home, place, registers):
             continue

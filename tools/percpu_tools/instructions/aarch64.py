@@ -19,8 +19,9 @@ GOT_LD_PREL19, ADR_GOT_PAGE = 309, 311
 ADD_ABS_LO12_NC = 277
 LDST_ABS_LO12_NC = (278, 284, 285, 286, 299)
 
-# movz x, #number, unshifted: bits 31 to 21 are 110 1001 0100.
-MOVZ = re.compile(rb"[\x00-\xff](?=.[\x80-\x9f]\xd2)", re.DOTALL)
+# The last byte of movz x, #number, unshifted: bits 31 to 21 are 110 1001 0100.
+MOVZ = re.compile(rb"\xd2(?<=[\x80-\x9f]\xd2)", re.DOTALL)
+MOVZ_INTO = 3
 
 # mrs x, TPIDR_EL1; _EL0; RRO_EL0; _EL2; _EL3.
 _BASES = (0xD538D080, 0xD53BD040, 0xD53BD060, 0xD53CD040, 0xD53ED040)
