@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import struct
+import sys
 import time
 
 import pytest
 import toolchain
 from check import test_contents
-from check.builds import VARIABLES, judge
+from check.builds import BY_HAND, STRIDE, VARIABLES, judge
 from elftools.elf.elffile import ELFFile
 from percpu_tools import PercpuError, check
+from percpu_tools.image import Image
 
 # Values that headers do not expect: nothing, all bits, signs, sizes beyond the file.
 SPECIAL = [b"\0", b"\xff", b"\x7f", b"\x80", b"\x01", b"\x40"]
@@ -95,3 +98,56 @@ def header_bytes(data: bytes, path) -> list[int]:
         (header["e_shoff"], header["e_shnum"] * header["e_shentsize"]),
     ]
     return [*range(4, header["e_ehsize"]), *(place for start, size in tables for place in range(start, start + size))]
+
+
+def test_a_stride_of_nothing(tmp_path):
+    """Found by tests/fuzz: T11 divided by it."""
+    text = BY_HAND.replace("  _percpu_cpu_num = ABSOLUTE(4);\n", "").replace(f"ABSOLUTE({STRIDE})", "ABSOLUTE(0)")
+    report = judge(tmp_path, text)
+    assert {finding.rule for finding in report.findings} == {"T11"}
+    assert "the stride is smaller than the template" in report.findings[0].message
+
+
+# Bytes. The files below claim more, and take no room on the disk.
+MEMORY = 1 << 30
+CLAIMED = 6 << 30
+_UNDER_A_LIMIT = f"""\
+import resource, sys
+resource.setrlimit(resource.RLIMIT_DATA, ({MEMORY}, {MEMORY}))
+from percpu_tools.cli.check import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("name", [".symtab", ".strtab", ".note.percpu", ".rela.data", ".data", ".text", ".percpu"])
+def test_sections_larger_than_memory(kernel, tmp_path, name):
+    """A sparse file whose section claims gigabytes of zeros is judged or refused all the same."""
+    path = tmp_path / "kernel.elf"
+    path.write_bytes(kernel)
+    with Image(path) as image:
+        section = image.section(name) or image.section(".bss")
+        headers = struct.unpack_from("<Q", kernel, 0x28)[0]
+    offset = -(-len(kernel) // 4096) * 4096
+    header = bytearray(kernel[headers + 64 * section.number : headers + 64 * (section.number + 1)])
+    # Elf64_Shdr: sh_type at 4, sh_offset at 24, sh_size at 32, sh_link at 40, sh_info at 44, sh_entsize at 56.
+    struct.pack_into("<QQ", header, 24, offset, CLAIMED)
+    if name == ".rela.data":
+        struct.pack_into("<I", header, 4, 4)
+        struct.pack_into("<Q", header, 8, 0)
+        with Image(path) as image:
+            struct.pack_into("<II", header, 40, image.section(".symtab").number, image.section(".percpu").number)
+        struct.pack_into("<Q", header, 56, 24)
+    with path.open("r+b") as stream:
+        stream.seek(headers + 64 * section.number)
+        stream.write(header)
+        stream.truncate(offset + CLAIMED)
+    (tmp_path / "whole.toml").write_text('section = ".percpu"\n')
+    for profile in ("percpu", str(tmp_path / "whole.toml")):
+        started = time.monotonic()
+        command = [sys.executable, "-c", _UNDER_A_LIMIT, "--profile", profile, str(path)]
+        done = toolchain.run(command, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+        if name in (".symtab", ".strtab", ".note.percpu"):
+            assert (done.returncode, f"section {name} has {CLAIMED} bytes: expected at most" in done.stderr) == (2, True), done.stderr
+        assert time.monotonic() - started < 30

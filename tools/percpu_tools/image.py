@@ -53,6 +53,11 @@ _LOCALS_LOOKED_AT = 1000
 # A kernel has a dozen. Every section is looked for in each of them, which a hostile file would make last for ever.
 _MOST_SEGMENTS = 256
 
+# A file of zeros may be sparse, and claim more than any memory holds. No kernel's tables are as large as this.
+_LARGEST_NOTES = 1 << 20
+_LARGEST_RELOCATIONS = 1 << 28
+_LARGEST_SYMBOLS = 1 << 30
+
 # The sections of a file lie beside each other. Where many claim the same bytes, reading each takes for ever.
 _MOST_OVERLAP = 4
 
@@ -168,7 +173,7 @@ class Image:
         if section is None or section.type != "SHT_NOTE":
             return None
         with self._reading(f"section {NOTE_SECTION}"):
-            for name, _, description in elf.notes(self._contents(section), self._order):
+            for name, _, description in elf.notes(self._contents(section, _LARGEST_NOTES), self._order):
                 if name == b"percpu":
                     return parse_note(description)
         return None
@@ -198,7 +203,7 @@ class Image:
             link = self.section_at(section.link)
             table = self._table(link) if link is not None and link.type in ("SHT_SYMTAB", "SHT_DYNSYM") else None
             shift = 32 if self.elf_class == 64 else 8
-            contents = self._contents(section)
+            contents = self._contents(section, _LARGEST_RELOCATIONS)
             rows: Iterable[int] = range(section.size // layout.size) if ranges is None else self._rows_for(contents, layout.size, ranges)
             for row in rows:
                 offset, info, *addend = layout.unpack_from(contents, row * layout.size)
@@ -264,13 +269,15 @@ class Image:
         if claimed > _MOST_OVERLAP * size:
             raise PercpuError(f"{self.path}: its sections claim {claimed} bytes of a file of {size}: they overlap, it is damaged", fix=_AGAIN)
 
-    def _contents(self, section: Section) -> memoryview:
+    def _contents(self, section: Section, largest: int | None = None) -> memoryview:
         if not section.has_bytes or section.offset + section.size > len(self._bytes):
             raise PercpuError(
                 f"{self.path}: section {section.name} ends at byte {section.offset + section.size}, "
                 f"but the file has {len(self._bytes)}: it is truncated",
                 fix=_AGAIN,
             )
+        if largest is not None and section.size > largest:
+            raise PercpuError(f"{self.path}: section {section.name} has {section.size} bytes: expected at most {largest}")
         return memoryview(self._bytes)[section.offset : section.offset + section.size]
 
     def _table(self, section: Section) -> SymbolTable:
@@ -282,7 +289,9 @@ class Image:
             strings = self.section_at(section.link)
             if strings is None:
                 raise PercpuError(f"{self.path}: {section.name} names section {section.link} for its strings: there is none")
-            self._tables[section.number] = SymbolTable(self._contents(section), self._contents(strings), self.elf_class, self.little_endian)
+            self._tables[section.number] = SymbolTable(
+                self._contents(section, _LARGEST_SYMBOLS), self._contents(strings, _LARGEST_SYMBOLS), self.elf_class, self.little_endian
+            )
         return self._tables[section.number]
 
     def _extended_index(self, table: Section, row: int) -> int:

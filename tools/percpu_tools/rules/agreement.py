@@ -202,7 +202,7 @@ def _stride_against_memory(layout: Layout) -> Iterator[Finding]:
             expected=f"{cpu_num} strides of {stride} bytes, {cpu_num * stride}",
             fix=("reserve CPU_NUM strides, and not CPU_NUM templates, in the linker script", _RENDER),
         )
-    elif cpu_num is None and template and (reserved < stride or reserved % stride):
+    elif cpu_num is None and template and stride and (reserved < stride or reserved % stride):
         yield Finding(
             "error",
             "what the script reserves is not a whole number of the runtime's strides: the two do not round alike",

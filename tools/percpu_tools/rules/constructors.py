@@ -101,7 +101,7 @@ def accesses_of_constructors(layout: Layout, image: Image) -> list[tuple[int, Sy
 def _constructors(image: Image) -> tuple[list[Section], list[int]]:
     """The tables of constructors, and the addresses in them."""
     tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
-    words = (word for table in tables for word in image.words(table)[1][:_MOST_CONSTRUCTORS])
+    words = (word for table in tables for word in image.words(table, end=table.address + 8 * _MOST_CONSTRUCTORS)[1])
     return tables, sorted({word for word in words if _home(image, word) is not None})
 
 

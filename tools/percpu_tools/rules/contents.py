@@ -26,6 +26,10 @@ _LOWEST_POINTER = 0x10000
 
 _SHOWN_BYTES = 16
 
+# Each CPU has a copy of the template. Its bytes are looked at only where they can be meant.
+_LARGEST = 1 << 26
+_TOO_LARGE = f"the template is larger than {_LARGEST >> 20} MiB: its bytes are not looked at"
+
 # The words that the fragment of a checked build puts around the variables.
 _GUARDS = ("_percpu_front_guard", "_percpu_back_guard")
 _GUARD_SIZE = 4
@@ -75,6 +79,9 @@ def foreign_contents(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
             ),
         )
     if not section.has_bytes:
+        return
+    if layout.load_end - layout.load_start > _LARGEST:
+        yield NotJudged(_TOO_LARGE)
         return
     if not image.has_local_symbols:
         yield NotJudged("the file has no local symbols, so bytes of the template without a symbol may be static variables")
@@ -146,6 +153,9 @@ def pointer_into_template(layout: Layout, image: Image) -> Iterator[Finding | No
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not section.has_bytes:
         return
     kept = [table for table in image.sections if _relocates(table, section)]
+    if layout.load_end - layout.load_start > _LARGEST:
+        yield NotJudged(_TOO_LARGE)
+        return
     if kept:
         places = sorted({relocation.offset for table in kept for relocation in image.relocations(table) if _points_in(relocation, layout, image, section)})
         evidence = "relocation"
