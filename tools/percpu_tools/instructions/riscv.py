@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from percpu_tools.code import Bytes, marks
@@ -70,19 +71,31 @@ def is_breakpoint(word: int) -> bool:
 
 def pattern(base: int, additions: bool) -> re.Pattern[bytes]:
     """The loads and stores, and if wanted the additions, with that base register."""
-    bit = rb"[\x80-\xff]" if base & 1 else rb"[\x00-\x7f]"
-    high = b"[" + b"".join(re.escape(bytes([nibble << 4 | base >> 1])) for nibble in range(16)) + b"]"
-    forms = rb"[\x03\x83\x07\x87\x23\xa3\x27\xa7](?=" + bit + high + b")"
-    if additions:
-        forms += rb"|[\x13\x93](?=" + (rb"[\x80-\x8f]" if base & 1 else rb"[\x00-\x0f]") + high + b")"
-    return re.compile(forms, re.DOTALL)
+    bit = 0x80 if base & 1 else 0x00
+    second = b"[" + _range(bit, bit | 0x7F) + b"]"
+    third = _one_of(nibble << 4 | base >> 1 for nibble in range(16))
+    accesses = rb"[\x03\x83\x07\x87\x23\xa3\x27\xa7](?=" + second + third + b")"
+    if not additions:
+        return re.compile(accesses, re.DOTALL)
+    # One class of first bytes, by which the search is fast.
+    first = rb"[\x03\x83\x07\x87\x23\xa3\x27\xa7\x13\x93]"
+    of_additions = rb"(?<![\x13\x93])|(?=[" + _range(bit, bit | 0x0F) + b"])"
+    return re.compile(first + rb"(?=" + second + third + rb")(?:" + of_additions + rb")", re.DOTALL)
 
 
 def addition_pattern(base: int) -> re.Pattern[bytes]:
-    """The additions of that register to another one; `added` tells them apart from what looks like them."""
-    compressed = bytes([2 | (base << 2) & 0x7C])
-    low = b"[" + re.escape(compressed) + re.escape(bytes([compressed[0] | 0x80])) + b"]"
-    return re.compile(low + rb"(?=[\x90-\x9f])|[\x33\xb3](?=[\x00-\x0f\x80-\x8f].[\x00\x01])", re.DOTALL)
+    """The additions of that register to another one, and what looks like them; `added` tells."""
+    compressed = 2 | (base << 2) & 0x7C
+    first = _one_of((compressed, compressed | 0x80, 0x33, 0xB3))
+    return re.compile(first + rb"(?:(?<=[\x33\xb3])(?=[\x00-\x0f\x80-\x8f].[\x00\x01])|(?<![\x33\xb3])(?=[\x90-\x9f]))", re.DOTALL)
+
+
+def _one_of(values: Iterable[int]) -> bytes:
+    return b"[" + b"".join(re.escape(bytes([value])) for value in values) + b"]"
+
+
+def _range(first: int, last: int) -> bytes:
+    return re.escape(bytes([first])) + b"-" + re.escape(bytes([last]))
 
 
 def added(word: int, base: int) -> tuple[int, int] | None:
