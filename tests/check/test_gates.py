@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import toolchain
@@ -224,6 +225,28 @@ class TestBaseline:
         assert run("--config", config, old).returncode == 0
         # The other way round it shrinks.
         assert run("--config", config, "--baseline", new, old).returncode == 0
+
+    def test_sarif(self, pair):
+        old, new = pair
+        (single,) = json.loads(run("--format", "sarif", "--baseline", old, new).stdout)["runs"]
+        said = single["artifacts"][0]["properties"]["baseline"]
+        assert said == json.loads(run("--format", "json", "--baseline", old, new).stdout)["baseline"]
+        assert [result["level"] for result in single["results"] if result["ruleId"] == "G02"] == ["note"]
+        assert "baseline" not in json.loads(run("--format", "sarif", new).stdout)["runs"][0]["artifacts"][0]["properties"]
+
+    def test_html(self, pair):
+        old, new = pair
+        page = run("--format", "html", "--baseline", old, new).stdout
+        assert f"<h2>Since {old}</h2>" in page
+        assert "<p>Template +196 bytes, memory of all areas +768 bytes.</p>" in page
+        table = re.search(r'<table class="since">.*?</table>', page, re.DOTALL)[0]
+        rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
+        assert sorted(rows[1:]) == [
+            ["added", "big", "0x0", "+200", "+800"],
+            ["moved", "y", "0x0 to 0xc8", "+0", "+0"],
+            ["removed", "x", "0x4", "-4", "-16"],
+        ]
+        assert '<table class="since">' not in run("--format", "html", new).stdout
 
     def test_a_baseline_that_cannot_be_read(self, pair, tmp_path):
         done = run("--baseline", tmp_path / "none.elf", pair[1])

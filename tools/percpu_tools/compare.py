@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 from percpu_tools.layout import Layout, Variable
@@ -25,6 +25,25 @@ class Comparison(NamedTuple):
     changes: tuple[Change, ...]
     template: int
     memory: int | None
+
+    @property
+    def as_object(self) -> dict[str, Any]:
+        """As JSON and SARIF have it."""
+        return {
+            "file": self.old_file,
+            "template": self.template,
+            "memory": self.memory,
+            "changes": [
+                {
+                    "kind": change.kind,
+                    "name": change.name,
+                    "old_offset": change.old.offset if change.old else None,
+                    "new_offset": change.new.offset if change.new else None,
+                    "bytes": change.bytes,
+                }
+                for change in self.changes
+            ],
+        }
 
 
 def compare(old: Layout, new: Layout) -> Comparison:

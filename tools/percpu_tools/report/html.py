@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from percpu_tools.checker import Report
+from percpu_tools.compare import Comparison, compare
 from percpu_tools.names import printable
 from percpu_tools.report.map import draw
 from percpu_tools.report.svg import Canvas, environment, only_ascii
@@ -22,10 +23,14 @@ def render(reports: Sequence[Report]) -> str:
     # The page says itself that it runs this script and no other, whatever the names of a hostile file hold.
     digest = base64.b64encode(hashlib.sha256(script.encode("ascii")).digest()).decode("ascii")
     page = templates.get_template("page.html.j2").render(
-        pages=[(report, Canvas(draw(report))) for report in reports],
+        pages=[(report, Canvas(draw(report)), _since(report)) for report in reports],
         script=Markup(script),
         digest=digest,
         printable=printable,
         version=__version__,
     )
     return only_ascii(page)
+
+
+def _since(report: Report) -> Comparison | None:
+    return None if report.layout.baseline is None else compare(report.layout.baseline, report.layout)

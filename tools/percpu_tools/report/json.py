@@ -76,24 +76,7 @@ def _baseline(report: Report) -> dict[str, Any]:
     """The key that --baseline adds."""
     if report.layout.baseline is None:
         return {}
-    comparison = compare(report.layout.baseline, report.layout)
-    return {
-        "baseline": {
-            "file": comparison.old_file,
-            "template": comparison.template,
-            "memory": comparison.memory,
-            "changes": [
-                {
-                    "kind": change.kind,
-                    "name": change.name,
-                    "old_offset": change.old.offset if change.old else None,
-                    "new_offset": change.new.offset if change.new else None,
-                    "bytes": change.bytes,
-                }
-                for change in comparison.changes
-            ],
-        }
-    }
+    return {"baseline": compare(report.layout.baseline, report.layout).as_object}
 
 
 def _source(report: Report, variable: Variable) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from typing import Any
 from urllib.parse import quote
 
 from percpu_tools.checker import Report
+from percpu_tools.compare import compare
 from percpu_tools.findings import Finding, NotJudged
+from percpu_tools.layout import variable_name
 from percpu_tools.names import cxx_name, printable
 from percpu_tools.rules import Rule, all_rules
 from percpu_tools.version import __version__
@@ -124,6 +126,7 @@ def _artifact(report: Report) -> dict[str, Any]:
             "stride": layout.stride,
             "alignment": layout.alignment,
             "reserved": layout.reserved,
+            **({} if layout.baseline is None else {"baseline": compare(layout.baseline, layout).as_object}),
         },
     }
 
@@ -189,7 +192,7 @@ def _location(report: Report, finding: Finding, artifact: int) -> dict[str, Any]
     }
     logical = []
     if finding.symbol is not None:
-        logical.append({"fullyQualifiedName": cxx_name(finding.symbol), "decoratedName": finding.symbol, "kind": "variable"})
+        logical.append({"fullyQualifiedName": variable_name(report.layout.profile, finding.symbol), "decoratedName": finding.symbol, "kind": "variable"})
         source = report.source_of(finding.symbol)
         if source is not None and source.file is not None and source.line is not None:
             location["physicalLocation"] = {
