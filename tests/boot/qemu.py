@@ -35,12 +35,13 @@ def one_instruction_at_a_time(board: Board) -> Board:
     Raises QemuError if QEMU does not say its version.
     """
     try:
-        version = subprocess.run([board.qemu[0], "--version"], capture_output=True, text=True, check=False, timeout=60).stdout
+        command = [board.qemu[0], "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
     except FileNotFoundError:
         raise _not_installed(board) from None
-    found = re.search(r"version (\d+)\.(\d+)", version)
+    found = re.search(r"version (\d+)\.(\d+)", said)
     if not found:
-        raise QemuError(f"{board.qemu[0]} --version says {version!r}, and no version")
+        raise QemuError(f"{board.qemu[0]} --version says {said!r}, and no version")
     if (int(found[1]), int(found[2])) < (8, 1):
         return replace(board, qemu=(*board.qemu, "-singlestep"))
     # Of several -accel QEMU takes the first.

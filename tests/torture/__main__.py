@@ -40,9 +40,11 @@ def table(results: list[Torture]) -> Table:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_it_is = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="torture", description=__doc__, formatter_class=as_it_is)
     parser.add_argument("architectures", nargs="*", metavar="ARCH", help=f"which, or all: {' '.join(ARCHITECTURES)}")
-    parser.add_argument("--updates", type=int, default=10_000_000, metavar="N", help="how many at least; %(default)s if not given")
+    updates = "how many at least; %(default)s if not given"
+    parser.add_argument("--updates", type=int, default=10_000_000, metavar="N", help=updates)
     parser.add_argument("--quick", action="store_true", help="only the kernels that plain tools/test runs")
     arguments = parser.parse_args()
     for arch in arguments.architectures:

@@ -60,7 +60,8 @@ class Torture:
     def problems(self) -> list[str]:
         """What is not as it has to be, in plain lines."""
         runs = {NOTHING: self.whole, **self.without}
-        found = [f"without {name}: {run.boot.problem}\n{run.boot.output}" for name, run in runs.items() if not run.boot.ok]
+        bad = ((name, run.boot) for name, run in runs.items() if not run.boot.ok)
+        found = [f"without {name}: {boot.problem}\n{boot.output}" for name, boot in bad]
         found += [f"without {name}: nothing is lost" for name, run in self.without.items() if run.lost == 0]
         if self.whole.lost != 0:
             found.append(f"{self.whole.lost} of {self.whole.made} updates are lost")
@@ -77,12 +78,11 @@ class Torture:
 def build(rows: Iterable[Variant]) -> dict[Variant, Path]:
     """The folders with the kernels of the rows."""
     rows = list(rows)
-    names = ["torture.elf", "torture-unrestarted.elf"]
     folder = "build/matrix"
-    targets = [
-        f"{folder}/{row.name}/{name}" for row in rows for name in (names if "restartable" in row.features else names[:1])
-    ]
-    built = scons(f"VARIANTS={','.join(row.name for row in rows)}", *targets, folder=folder)
+    targets = {
+        f"{folder}/{row.name}/{_kernel(without)}" for row in rows for without in (NOTHING, *measures(row))
+    }
+    built = scons(f"VARIANTS={','.join(row.name for row in rows)}", *sorted(targets), folder=folder)
     return {row: built.kernel(row, "torture").parent for row in rows}
 
 
@@ -92,9 +92,13 @@ def torture(row: Variant, folder: Path, updates: int) -> Torture:
     return Torture(row, runs.pop(NOTHING), runs)
 
 
+def _kernel(without: str) -> str:
+    # Whether a trap restarts sequences is decided when its code is compiled.
+    return "torture-unrestarted.elf" if without == "restarts" else "torture.elf"
+
+
 def _run(row: Variant, folder: Path, updates: int, without: str) -> Outcome:
-    # Whether a trap restarts sequences was decided when its code was compiled.
-    kernel = folder / ("torture-unrestarted.elf" if without == "restarts" else "torture.elf")
+    kernel = folder / _kernel(without)
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / kernel.name
         copy.write_bytes(_with_parameters(kernel, updates, _MEASURES.index(without)))

@@ -449,8 +449,8 @@ extern "C" void on_tick() {
     // Short, so that threads get on where the host is slow: each tick has its part of the pairs.
     constexpr size_t parts = 4;
     size_t turn = me.ticks / parts;
-    for_each_pair(me.ledgers, [&]<class Sharing, class T>(Sharing, const auto& count, const auto& token, Ledger<T>& ledger) {
-        if constexpr (Sharing::by_handlers) {
+    for_each_pair(me.ledgers, [&](auto sharing, const auto& count, const auto& token, auto& ledger) {
+        if constexpr (decltype(sharing)::by_handlers) {
             if (++turn % parts != 0) return;
             update_in_handler(count, ledger, me);
             ledger.token = token.exchange_current(ledger.token);
