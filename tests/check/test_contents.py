@@ -78,6 +78,11 @@ class TestT30PointerIntoTemplate:
         assert report.findings == ()
         assert [item.rule for item in report.not_judged] == ["T08", "T30"]
 
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_a_link_that_keeps_relocations_has_none_for_the_template(self, tmp_path, linker):
+        report = judge(tmp_path, BY_HAND, FRONT, "--emit-relocs", linker=linker)
+        assert (report.findings, report.not_judged) == ((), ())
+
 
 class TestT26ForeignContents:
     @pytest.mark.parametrize("arch", TRIPLES)

@@ -176,13 +176,20 @@ def pointer_into_template(layout: Layout, image: Image) -> Iterator[Finding | No
             expected="no pointer to per-CPU storage in the initial values",
             fix=(_CONSTRUCTED, "begin with a null pointer, and set it on each CPU after init"),
         )
-    if not kept and not places and layout.load_start < _LOWEST_POINTER and image.type == "ET_EXEC":
+    # Where the link kept others, there were none for the template.
+    if not places and layout.load_start < _LOWEST_POINTER and image.type == "ET_EXEC" and not any(_is_kept(table, image) for table in image.sections):
         yield NotJudged("no relocations are kept, and in a template at 0 a pointer looks like any small number; link with --emit-relocs")
 
 
 def _relocates(table: Section, section: Section) -> bool:
     """Whether these are the relocations that the link of a static file kept for the template."""
     return table.type in ("SHT_REL", "SHT_RELA") and not table.flags & SHF_ALLOC and table.info == section.number
+
+
+def _is_kept(table: Section, image: Image) -> bool:
+    """Whether these are relocations of something that is loaded, which the link of a static file kept."""
+    home = image.section_at(table.info)
+    return table.type in ("SHT_REL", "SHT_RELA") and not table.flags & SHF_ALLOC and home is not None and home.is_allocated
 
 
 def _target(relocation: Relocation, image: Image, section: Section) -> int:
