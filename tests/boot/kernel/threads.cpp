@@ -3,6 +3,7 @@
 #include <percpu/percpu.hpp>
 
 #include "board.hpp"
+#include "random.hpp"
 #include "switch.hpp"
 
 namespace {
@@ -32,7 +33,7 @@ bool holds_in_threads = true;
 PERCPU_DEFINE_STATIC(size_t, number_of_cpu, 0);
 PERCPU_DEFINE_STATIC(void*, own_stack, nullptr);
 PERCPU_DEFINE_STATIC(Thread*, left, nullptr);  // the one that this CPU has just left
-PERCPU_DEFINE_STATIC(uint32_t, random_state, 1);
+PERCPU_DEFINE_STATIC(Random, random, 1);
 PERCPU_DEFINE_STATIC(size_t, holds_on_cpu, 0);
 
 // Null on a CPU's own stack.
@@ -42,19 +43,9 @@ Thread* this_thread() {
     return distance < sizeof all ? &all[distance / stack_size] : nullptr;
 }
 
-// Xorshift (Marsaglia, "Xorshift RNGs", 2003). With interrupts disabled, as everything below.
-uint32_t random() {
-    uint32_t value = random_state.read_current_raw();
-    value ^= value << 13;
-    value ^= value >> 17;
-    value ^= value << 5;
-    random_state.write_current_raw(value);
-    return value;
-}
-
-// A thread that no other CPU can take any more; null if none waits.
+// A thread that no other CPU can take any more; null if none waits. With interrupts disabled, as all below.
 Thread* take_ready() {
-    const size_t first = random() % count;
+    const size_t first = random.current_ref_mut_raw().next() % count;
     for (size_t i = 0; i < count; ++i) {
         Thread& thread = all[(first + i) % count];
         uint32_t expected = ready;
@@ -116,7 +107,7 @@ void make(size_t number, void (*entry)(size_t)) {
 
 void run_all(size_t cpu) {
     number_of_cpu.write_current_raw(cpu);
-    random_state.write_current_raw(static_cast<uint32_t>(cpu * 2 + 1) * 0x9e3779b9);
+    random.current_ref_mut_raw().state = static_cast<uint32_t>(cpu + 1) * 0x9e37'79b9;
     board::enable_interrupts();
     while (ended_threads() < count) board::relax();
     board::disable_interrupts();

@@ -9,6 +9,7 @@
 #include "check.hpp"
 #include "console.hpp"
 #include "measures.hpp"
+#include "random.hpp"
 #include "threads.hpp"
 #include "words.hpp"
 
@@ -70,14 +71,7 @@ struct Actor {
     size_t broken, torn, went_back, foreign;
     size_t last_sum_far, last_sum_near;
     size_t ticks;
-    uint32_t random_state;
-
-    uint32_t random() {
-        random_state ^= random_state << 13;
-        random_state ^= random_state >> 17;
-        random_state ^= random_state << 5;
-        return random_state;
-    }
+    Random random;
 };
 
 Actor thread_actors[threads::max_threads];
@@ -207,12 +201,12 @@ template <class Pattern>
 void update_pattern(const Pattern& variable, Actor& me) {
     using T = typename Pattern::value_type;
     constexpr bool one_step = writes_in_one_step(Pattern{});
-    const auto byte = static_cast<uint8_t>(me.random());
+    const auto byte = static_cast<uint8_t>(me.random.next());
     around<one_step, false>([&] { variable.write_current(pattern<T>(byte)); });
     around_raw<one_step, false>([&] { variable.write_current_raw(pattern<T>(static_cast<uint8_t>(byte + 1))); });
     me.torn += !is_pattern(variable.read_current());
     me.torn += !is_pattern(variable.read_current_raw());
-    const volatile T& others = variable.remote_ref_raw(me.random() % cpus);
+    const volatile T& others = variable.remote_ref_raw(me.random.next() % cpus);
     me.torn += !is_pattern(others);
     me.updates += 2;
 }
@@ -227,7 +221,7 @@ void grow(const Growing& variable, size_t& last_sum, Actor& me) {
 
 // Other CPUs' copies are written under a lock, with interrupts disabled while it is held.
 void send_letter(Actor& me) {
-    Mailbox& there = mailbox.remote_ref_mut_raw(me.random() % cpus);
+    Mailbox& there = mailbox.remote_ref_mut_raw(me.random.next() % cpus);
     board::disable_interrupts();
     while (__atomic_exchange_n(&there.locked, uint32_t{1}, __ATOMIC_ACQUIRE) != 0) board::relax();
     me.broken += there.letters != there.copies;
@@ -241,7 +235,7 @@ void send_letter(Actor& me) {
 
 void do_everything(Actor& me) {
     for_each_pair(me.ledgers, [&]<class T>(auto sharing, const auto& count, const auto& token, Ledger<T>& ledger) {
-        const T flips = static_cast<T>(me.random() * 0x9e37'79b9'7f4a'7c15) & Fields<T>::flipped;
+        const T flips = static_cast<T>(me.random.next() * 0x9e37'79b9'7f4a'7c15) & Fields<T>::flipped;
         if (measures::without == Without::single_instructions)
             update_in_steps(count, ledger, flips);
         else
@@ -284,7 +278,7 @@ void update_in_handler(const Count& count, Ledger<T>& ledger, Actor& me) {
             ledger.counted = static_cast<T>(ledger.counted + 1);
             break;
         case 1: {
-            const T flips = static_cast<T>(me.random()) & F::flipped;
+            const T flips = static_cast<T>(me.random.next()) & F::flipped;
             count.xor_current(flips);
             ledger.flipped = static_cast<T>(ledger.flipped ^ flips);
             break;
@@ -334,10 +328,10 @@ void watch_own_area(Actor& me) {
 }
 
 void begin(Actor& actor, size_t seed) {
-    actor.random_state = static_cast<uint32_t>(seed + 1) * 0x9e37'79b9;
+    actor.random.state = static_cast<uint32_t>(seed + 1) * 0x9e37'79b9;
     for_each_pair(actor.ledgers, [&]<class T>(auto, const auto&, const auto&, Ledger<T>& ledger) {
         ledger.one = Fields<T>::one;
-        ledger.token = ledger.first_token = static_cast<T>(actor.random());
+        ledger.token = ledger.first_token = static_cast<T>(actor.random.next());
     });
 }
 
