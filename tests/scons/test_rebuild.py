@@ -76,6 +76,19 @@ def test_features_compile_and_link_again(project):
     assert project.build("FEATURES=preempt,non-zero-vma") == []
 
 
+@pytest.mark.parametrize("linker", ["g++", "ld"])
+def test_kept_relocations_let_the_check_judge_more(project, linker):
+    flags = 'LINK="ld", LINKFLAGS="-static --no-warn-rwx-segments -T kernel.ld", ' if linker == "ld" else ""
+    kept = 'PERCPU_EMIT_RELOCS=ARGUMENTS.get("KEEP", False), '
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", kept + "CPU_NUM=ARG").replace("SOURCES)", f"SOURCES, {flags})"))
+    project.build()
+    report = project.folder / "kernel.elf.percpu/check.txt"
+    assert "not judged: T08" in report.read_text()
+    assert project.build("KEEP=1") == LINK[1:]
+    assert "not judged" not in report.read_text()
+    assert project.build("KEEP=1") == []
+
+
 def test_options_of_the_check_only_check_again(project):
     project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_CHECKFLAGS=ARGUMENTS.get("FLAGS", ""), CPU_NUM=ARG'))
     project.build()

@@ -50,6 +50,11 @@ PERCPU_CHECKCOMSTR
 PERCPU_CHECKFLAGS
     Options of percpu-check, such as "--disable T23" or ["--disable", "T23"].
 
+PERCPU_EMIT_RELOCS
+    True links with --emit-relocs: the file keeps the relocations, which no loader reads, and the check sees in
+    them which code names per-CPU variables. Without them some of the rules about code cannot judge, and say
+    so. The default is False.
+
 PERCPU_FEATURES
     The features of the runtime, as a list or as a string: sp-naive, non-zero-vma, preempt, arm-el2,
     restartable, all-near, checked, large-template, pristine, base-register=NAME.

@@ -115,6 +115,10 @@ class _Kernel:
     def _link_flags(self, target, source, env, for_signature):
         if self._fragment is None:
             return []
+        kept = ["--emit-relocs"] if self._direct else ["-Wl,--emit-relocs"]
+        return [*(kept if variables.keeps_relocations(self._called) else []), *self._fragment_flags()]
+
+    def _fragment_flags(self):
         if self._settings.mode == "include":
             return [f"-L{self._folder}"]
         if self._direct:

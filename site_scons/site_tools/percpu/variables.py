@@ -14,6 +14,7 @@ _DEFAULTS = {
     "PERCPU_CACHE_LINE": "",
     "PERCPU_CHECK": "error",
     "PERCPU_CHECKFLAGS": [],
+    "PERCPU_EMIT_RELOCS": False,
     "PERCPU_FEATURES": [],
     "PERCPU_LINKER": "",
     "PERCPU_LOAD_OFFSET": "",
@@ -73,6 +74,11 @@ def words(env, name, **nodes):
 def is_on(env):
     """Whether the tool is loaded in this environment and not turned off for this call."""
     return "PERCPU_VERSION" in env and _text(env, "PERCPU") not in _NO
+
+
+def keeps_relocations(env):
+    """Whether the linked program is to have its relocations left in it."""
+    return _text(env, "PERCPU_EMIT_RELOCS") not in _NO
 
 
 def check_mode(env):
