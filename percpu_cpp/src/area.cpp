@@ -57,14 +57,16 @@ Result<uintptr_t, ResetError> reset_area(size_t cpu_id) noexcept {
 }
 size_t percpu_area_num() noexcept { return 1; }
 size_t percpu_area_size() noexcept { return 0; }
-AreaLayout percpu_area_layout_expected(size_t) noexcept { return {0, PERCPU_CACHE_LINE}; }
+AreaLayout percpu_area_layout_expected(size_t) noexcept { return {.size = 0, .alignment = PERCPU_CACHE_LINE}; }
 
 #else
 
 extern "C" {
 extern char _percpu_start[] __attribute__((visibility("hidden")));
 extern char _percpu_end[] __attribute__((visibility("hidden")));
+#if !defined(PERCPU_NON_ZERO_VMA)
 extern char _percpu_load_start[] __attribute__((visibility("hidden")));
+#endif
 extern char _percpu_load_end[] __attribute__((visibility("hidden")));
 extern char _percpu_stride[] __attribute__((weak, visibility("hidden")));
 extern char _percpu_alignment[] __attribute__((weak, visibility("hidden")));
@@ -111,12 +113,12 @@ const char* loaded_template() noexcept { return _percpu_start; }
 #endif
 
 size_t alignment() noexcept {
-    size_t from_script = number(alignment_symbol);
+    const size_t from_script = number(alignment_symbol);
     return from_script != 0 ? from_script : PERCPU_CACHE_LINE;
 }
 
 size_t stride() noexcept {
-    size_t from_script = number(stride_symbol);
+    const size_t from_script = number(stride_symbol);
     if (from_script != 0) return from_script;
     return (template_size() + PERCPU_CACHE_LINE - 1) & ~size_t{PERCPU_CACHE_LINE - 1};
 }
@@ -134,7 +136,7 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
     areas.count = cpu_count;
 
     const char* const source = loaded_template();
-    const uintptr_t loaded = reinterpret_cast<uintptr_t>(source);
+    const auto loaded = reinterpret_cast<uintptr_t>(source);
     const size_t size = template_size();
     uintptr_t area = base;
     for (size_t cpu = 0; cpu < cpu_count; ++cpu, area += distance) {
@@ -153,7 +155,7 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
 // Copies by words, each stored at once, for other CPUs may read the area meanwhile. Both lie on cache lines, so
 // the last word reaches beyond `size` into the padding of an area at most.
 void copy_words(uintptr_t to, const char* from, size_t size) noexcept {
-    typedef uintptr_t __attribute__((may_alias)) Word;
+    using Word __attribute__((may_alias)) = uintptr_t;
     const auto* const source = reinterpret_cast<const Word*>(from);
     auto* const target = reinterpret_cast<Word*>(to);
     const size_t count = (size + sizeof(Word) - 1) / sizeof(Word);
@@ -326,7 +328,7 @@ Result<uintptr_t, ResetError> reset_area(size_t cpu_id) noexcept {
 size_t percpu_area_num() noexcept {
     const size_t from_script = detail::number(detail::cpu_num_symbol);
     if (from_script != 0) return from_script;
-    const size_t reserved = static_cast<size_t>(_percpu_end - _percpu_start);
+    const auto reserved = static_cast<size_t>(_percpu_end - _percpu_start);
     return reserved == 0 ? 0 : reserved / detail::stride();
 }
 
@@ -335,7 +337,7 @@ size_t percpu_area_size() noexcept { return detail::template_size(); }
 AreaLayout percpu_area_layout_expected(size_t cpu_count) noexcept {
     size_t size;
     if (__builtin_mul_overflow(cpu_count, detail::stride(), &size)) size = SIZE_MAX;
-    return {size, detail::alignment()};
+    return {.size = size, .alignment = detail::alignment()};
 }
 
 #endif

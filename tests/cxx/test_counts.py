@@ -112,6 +112,20 @@ def test_x86_64_code_models(tmp_path, compiler, flags):
         assert len(accesses) == 1 and accesses[0].startswith(mnemonic), functions[name]
 
 
+def asked(folder: Path, compiler: Compiler, *flags: str) -> set[str]:
+    """The functions of the runtime and the kernel that accesses call."""
+    counted(folder, compiler, "-fno-pic", *flags)
+    command = ["llvm-nm-19", "--undefined-only", "--format=just-symbols", str(folder / "counts.o")]
+    names = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    return {name for name in names if "check_" in name or "panic" in name or "preemptible" in name}
+
+
+@pytest.mark.parametrize("compiler", [c for c in ALL if c.arch in ("x86_64", "riscv64")], ids=lambda compiler: compiler.label)
+def test_only_a_checked_build_asks_whether_an_access_is_right(tmp_path, compiler):
+    assert asked(tmp_path, compiler) == asked(tmp_path, compiler, "-DPERCPU_PREEMPT") == set()
+    assert any("check_current" in name for name in asked(tmp_path, compiler, "-DPERCPU_CHECKED"))
+
+
 def test_the_readme_gives_these_counts():
     rows = {
         "read, write, near": (ZERO_VMA, ("read_near", "write_near")),

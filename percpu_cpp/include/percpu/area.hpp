@@ -108,7 +108,7 @@ extern Areas areas __attribute__((visibility("hidden")));
 uintptr_t await_areas() noexcept;
 
 inline uintptr_t areas_base() noexcept {
-    uintptr_t base = __atomic_load_n(&areas.base, __ATOMIC_ACQUIRE);
+    const uintptr_t base = __atomic_load_n(&areas.base, __ATOMIC_ACQUIRE);
     return base != 0 ? base : await_areas();
 }
 

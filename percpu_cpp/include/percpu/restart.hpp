@@ -37,8 +37,8 @@ extern const RestartEntry _percpu_restart_end[] __attribute__((visibility("hidde
 // The address at which to go on: the start of the sequence that `pc` lies in if its commit has not been
 // executed yet, else `pc`. The table is sorted, by the linker; this is a binary search.
 inline uintptr_t restart_pc(uintptr_t pc) noexcept {
-    uintptr_t first = reinterpret_cast<uintptr_t>(detail::_percpu_restart_start);
-    const uintptr_t end = reinterpret_cast<uintptr_t>(detail::_percpu_restart_end);
+    auto first = reinterpret_cast<uintptr_t>(detail::_percpu_restart_start);
+    const auto end = reinterpret_cast<uintptr_t>(detail::_percpu_restart_end);
     size_t count = (end - first) / sizeof(detail::RestartEntry);
     uintptr_t start = 0;
     uint32_t length = 0;

@@ -26,22 +26,22 @@ public:
     constexpr Result(T value) noexcept : value_(value), has_value_(true) {}
     constexpr Result(Unexpected<E> error) noexcept : error_(error.reason), has_value_(false) {}
 
-    constexpr bool has_value() const noexcept { return has_value_; }
+    [[nodiscard]] constexpr bool has_value() const noexcept { return has_value_; }
     constexpr explicit operator bool() const noexcept { return has_value_; }
 
-    constexpr const T& value() const noexcept {
+    [[nodiscard]] constexpr const T& value() const noexcept {
         if (!has_value_) __builtin_trap();
         return value_;
     }
     constexpr const T& operator*() const noexcept { return value(); }
     constexpr const T* operator->() const noexcept { return &value(); }
-    constexpr T value_or(T other) const noexcept { return has_value_ ? value_ : other; }
+    [[nodiscard]] constexpr T value_or(T other) const noexcept { return has_value_ ? value_ : other; }
 
-    constexpr const E& error() const noexcept {
+    [[nodiscard]] constexpr const E& error() const noexcept {
         if (has_value_) __builtin_trap();
         return error_;
     }
-    constexpr E error_or(E other) const noexcept { return has_value_ ? other : error_; }
+    [[nodiscard]] constexpr E error_or(E other) const noexcept { return has_value_ ? other : error_; }
 
     template <class F>
     constexpr auto and_then(F&& then) const -> decltype(then(value())) {
@@ -83,17 +83,17 @@ public:
     constexpr Result(T& value) noexcept : value_(&value), error_() {}
     constexpr Result(Unexpected<E> error) noexcept : value_(nullptr), error_(error.reason) {}
 
-    constexpr bool has_value() const noexcept { return value_ != nullptr; }
+    [[nodiscard]] constexpr bool has_value() const noexcept { return value_ != nullptr; }
     constexpr explicit operator bool() const noexcept { return has_value(); }
 
-    constexpr T& value() const noexcept {
+    [[nodiscard]] constexpr T& value() const noexcept {
         if (!has_value()) __builtin_trap();
         return *value_;
     }
     constexpr T& operator*() const noexcept { return value(); }
     constexpr T* operator->() const noexcept { return &value(); }
 
-    constexpr const E& error() const noexcept {
+    [[nodiscard]] constexpr const E& error() const noexcept {
         if (has_value()) __builtin_trap();
         return error_;
     }

@@ -188,15 +188,15 @@ public:
     // Calls f with a reference to the current CPU's copy, with the CPU held, and returns what f returns.
     template <class F>
     static decltype(auto) with_current(F&& f) {
-        PreemptGuard guard;
+        const PreemptGuard guard;
         return static_cast<F&&>(f)(*current_ptr());
     }
 
     // Gives the current CPU's copy its initial value again, with the CPU held. For a constructed
     // variable that runs the constructor again, on top of the old object.
     static void reset_to_init() noexcept {
-        PreemptGuard guard;
-        Initialize(current_ptr());
+        const PreemptGuard guard;
+        Initialize(static_cast<void*>(current_ptr()));
     }
 
     // The copy of CPU `cpu_id`.
@@ -251,7 +251,7 @@ public:
 
     // Reads the current CPU's copy.
     static Value read_current() noexcept {
-        AccessGuard guard;
+        const AccessGuard guard;
         return read_current_raw();
     }
 
@@ -278,7 +278,7 @@ public:
 
     // Writes the current CPU's copy.
     static void write_current(Value value) noexcept {
-        AccessGuard guard;
+        const AccessGuard guard;
         write_current_raw(value);
     }
 
@@ -294,7 +294,7 @@ public:
 
     // Adds to the current CPU's copy: a number, or to a pointer a number of elements. Integers wrap.
     static void add_current(Addend operand) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         add_current_raw(operand);
     }
 
@@ -310,7 +310,7 @@ public:
 
     // Subtracts from the current CPU's copy, as add_current adds.
     static void sub_current(Addend operand) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         sub_current_raw(operand);
     }
 
@@ -329,7 +329,7 @@ public:
 
     // Clears the bits of the current CPU's copy that are clear in the operand.
     static void and_current(Value operand) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         and_current_raw(operand);
     }
 
@@ -342,7 +342,7 @@ public:
 
     // Sets the bits of the current CPU's copy that are set in the operand.
     static void or_current(Value operand) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         or_current_raw(operand);
     }
 
@@ -355,7 +355,7 @@ public:
 
     // Flips the bits of the current CPU's copy that are set in the operand.
     static void xor_current(Value operand) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         xor_current_raw(operand);
     }
 
@@ -368,7 +368,7 @@ public:
 
     // Adds to the current CPU's copy as add_current does, and returns its value before.
     static Value fetch_add_current(Addend operand) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         return fetch_add_current_raw(operand);
     }
 
@@ -384,7 +384,7 @@ public:
 
     // Writes the current CPU's copy, and returns its value before.
     static Value exchange_current(Value value) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         return exchange_current_raw(value);
     }
 
@@ -398,7 +398,7 @@ public:
     // Writes `desired` to the current CPU's copy if that holds `expected`, bit by bit, and returns
     // true; else puts the copy's value into `expected` and returns false.
     static bool compare_exchange_current(Value& expected, Value desired) noexcept {
-        UpdateGuard guard;
+        const UpdateGuard guard;
         return compare_exchange_current_raw(expected, desired);
     }
 

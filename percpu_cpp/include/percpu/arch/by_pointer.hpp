@@ -10,7 +10,7 @@ namespace percpu::arch::by_pointer {
 
 template <class U>
 inline volatile U& at(uintptr_t address) noexcept {
-    typedef U __attribute__((may_alias)) Word;
+    using Word __attribute__((may_alias)) = U;
     return *reinterpret_cast<volatile Word*>(address);
 }
 

@@ -40,19 +40,19 @@ template <size_t size>
 struct Alias;
 template <>
 struct Alias<1> {
-    typedef uint8_t __attribute__((may_alias)) type;
+    using type __attribute__((may_alias)) = uint8_t;
 };
 template <>
 struct Alias<2> {
-    typedef uint16_t __attribute__((may_alias)) type;
+    using type __attribute__((may_alias)) = uint16_t;
 };
 template <>
 struct Alias<4> {
-    typedef uint32_t __attribute__((may_alias)) type;
+    using type __attribute__((may_alias)) = uint32_t;
 };
 template <>
 struct Alias<8> {
-    typedef uint64_t __attribute__((may_alias)) type;
+    using type __attribute__((may_alias)) = uint64_t;
 };
 
 template <auto* Storage, class U>

@@ -159,7 +159,7 @@ inline U read_stable() noexcept {
         return static_cast<U>(place);
     }
 #endif
-    typedef U __attribute__((may_alias)) Word;
+    using Word __attribute__((may_alias)) = U;
     return *reinterpret_cast<const Word*>(stable_base_register() + symbol_address<Storage, reach>());
 }
 

@@ -126,7 +126,7 @@ inline uintptr_t symbol_address() noexcept {
 
 inline void adopt_area(uintptr_t value) noexcept {
     // Under a script that is not ours the header may lie anywhere in the area: go by its address.
-    uintptr_t header = symbol_address<&percpu_storage_header, Reach::far>() + value;
+    const uintptr_t header = symbol_address<&percpu_storage_header, Reach::far>() + value;
     reinterpret_cast<Header*>(header)->self = value;
 }
 
