@@ -97,6 +97,7 @@ def test_the_wheel_holds_every_file_and_no_other(wheel):
         "percpu_tools/data/percpu_cpp/include/percpu/percpu.hpp",
         "percpu_tools/data/percpu_cpp/src/area.cpp",
         "percpu_tools/data/ldscripts/percpu.ld.j2",
+        "percpu_tools/cmake/percpu-config.cmake",
         "percpu_tools/gdb/extension.py",
         "percpu_tools/report/templates/area.svg.j2",
         "percpu_tools/data/site_scons/site_tools/percpu/__init__.py",
@@ -130,9 +131,21 @@ def test_the_commands_find_their_parts(installed, tmp_path):
     assert includes.startswith(f"-I{installed}")
     assert sources and all(Path(source).is_relative_to(installed) for source in sources)
     toolchain.run(["g++", "-std=c++20", "-ffreestanding", includes, "-c", sources[0], "-o", str(tmp_path / "area.o")])
-    for option, file in (("--ldscripts", "percpu.ld.j2"), ("--toolpath", "percpu/__init__.py")):
+    files = (("--ldscripts", "percpu.ld.j2"), ("--toolpath", "percpu/__init__.py"), ("--cmakedir", "percpu-config.cmake"))
+    for option, file in files:
         assert (Path(run(installed, "percpu-config", option, cwd=tmp_path).stdout.strip()) / file).is_file()
     assert "_percpu_start" in run(installed, "percpu-ldscript", "render", "--cpu-num", "4", "--arch", "arm", cwd=tmp_path).stdout
+
+
+def test_cmake_finds_the_package_and_its_commands(installed, tmp_path):
+    """By percpu_DIR alone: the environment's commands need not be on the PATH."""
+    folder = run(installed, "percpu-config", "--cmakedir", cwd=tmp_path).stdout.strip()
+    (tmp_path / "find.cmake").write_text("find_package(percpu REQUIRED)\nmessage(${percpu_VERSION}:${PERCPU_CHECK}:${PERCPU_LDSCRIPT})\n")
+    environment = {**os.environ, "PATH": "/usr/bin:/bin"}
+    found = toolchain.run(["cmake", f"-Dpercpu_DIR={folder}", "-P", "find.cmake"], cwd=tmp_path, env=environment).stderr.strip()
+    version, *commands = found.split(":")
+    assert version == __version__
+    assert [Path(command).resolve() for command in commands] == [installed / "bin" / "percpu-check", installed / "bin" / "percpu-ldscript"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def test_answers():
     assert ask("--sources").split() == [str(source) for source in percpu_tools.sources()]
     assert ask("--ldscripts") == f"{percpu_tools.ldscripts()}\n"
     assert ask("--gdb") == f"{percpu_tools.gdb_extension()}\n"
+    assert ask("--cmakedir") == f"{percpu_tools.cmakedir()}\n"
     assert ask("--toolpath") == f"{percpu_tools.toolpath()}\n"
     assert ask("--version") == f"percpu-config {percpu_tools.__version__}\n"
 
@@ -33,7 +34,23 @@ def test_what_the_answers_name_is_there():
     assert (percpu_tools.toolpath() / "percpu" / "__init__.py").is_file()
 
 
-@pytest.mark.parametrize("options", [[], ["--includes", "--sources"], ["--nonsense"]])
+def test_answers_about_commands():
+    assert ask("--arch-of", "aarch64-linux-gnu-g++", "-O2") == "aarch64\n"
+    assert ask("--arch-of", "g++", "-m64") == "x86_64\n"
+    assert ask("--linker-of", "g++", "-fuse-ld=bfd", "-nostdlib") == "ld\n"
+    assert ask("--linker-of", "ld.lld-19") == "lld\n"
+    assert ask("--scripts-of", "g++", "-Wl,-T,a.ld", "-T", "b c.ld", "x.o") == "a.ld\nb c.ld\n"
+    assert ask("--scripts-of", "g++", "x.o") == ""
+
+
+def test_flags_of_features():
+    assert ask("--defines", "x86_64", "preempt,checked", "base-register=fs") == "-DPERCPU_BASE_REGISTER=fs -DPERCPU_CHECKED -DPERCPU_PREEMPT\n"
+    assert ask("--defines", "arm") == "\n"
+    done = toolchain.run([*CONFIG, "--defines", "x86_64", "restartable"], check=False)
+    assert (done.returncode, done.stdout) == (2, "") and "leave restartable out" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--includes", "--sources"], ["--nonsense"], ["--arch-of"], ["--defines"]])
 def test_one_question_at_a_time(options):
     done = toolchain.run([*CONFIG, *options], check=False)
     assert (done.returncode, done.stdout) == (2, "")

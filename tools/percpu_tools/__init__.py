@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from percpu_tools.errors import PercpuError
     from percpu_tools.findings import Finding
     from percpu_tools.ldscript import render_fragment, render_template
-    from percpu_tools.paths import gdb_extension, includes, ldscripts, sources, toolpath
+    from percpu_tools.paths import cmakedir, gdb_extension, includes, ldscripts, sources, toolpath
     from percpu_tools.userscript import find_anchor
     from percpu_tools.version import __version__
 
@@ -27,6 +27,7 @@ __all__ = [
     "Report",
     "__version__",
     "check",
+    "cmakedir",
     "find_anchor",
     "gdb_extension",
     "includes",
@@ -45,6 +46,7 @@ _HOMES = {
     "PercpuError": "errors",
     "Report": "checker",
     "check": "checker",
+    "cmakedir": "paths",
     "find_anchor": "userscript",
     "gdb_extension": "paths",
     "includes": "paths",

@@ -36,6 +36,11 @@ def ldscripts() -> Path:
     return _find("ldscripts")
 
 
+def cmakedir() -> Path:
+    """The folder for CMake's `percpu_DIR`: `find_package(percpu)` finds its package there."""
+    return _PACKAGE / "cmake"
+
+
 def gdb_extension() -> Path:
     """The file for GDB's `source`: `$percpu("NAME", CPU)` and `info percpu`."""
     return _PACKAGE / "gdb" / "extension.py"

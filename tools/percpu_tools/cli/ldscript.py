@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from percpu_tools import targets
+from percpu_tools import targets, userscript
 from percpu_tools.cli import common
+from percpu_tools.scriptfiles import read_script
 
 _EXAMPLES = """\
   percpu-ldscript render --cpu-num 4 --arch x86_64 -o percpu.ld
   ld -T percpu.ld -T kernel.ld ...                  (GNU ld: percpu.ld first)
+
+  percpu-ldscript render --cpu-num 4 --arch x86_64 --script kernel.ld -o percpu.ld --depfile percpu.ld.d
 
   percpu-ldscript render --cpu-num 8 --arch riscv64 --feature preempt --linker lld \\
       --mode include -o percpu.ld                   (and INCLUDE percpu.ld in SECTIONS of kernel.ld)
@@ -34,20 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     render.add_argument("--linker", default="ld", help="ld (GNU ld, the default) or lld")
     render.add_argument("--mode", default="insert", help="insert (the default) or include")
-    render.add_argument("--insert-after", default=".data", metavar="SECTION", help="the last output section before .bss; .data")
+    where = render.add_mutually_exclusive_group()
+    where.add_argument("--insert-after", default=".data", metavar="SECTION", help="the last output section before .bss; .data")
+    where.add_argument(
+        "--script",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="your own script, in which that section is looked for; may be given several times",
+    )
+    render.add_argument(
+        "-L", "--library-path", action="append", default=[], metavar="DIR", help="where INCLUDEs of --script are looked for, too"
+    )
     render.add_argument("--load-offset", metavar="EXPR", help="virtual minus physical address, where the script has AT(...)")
     render.add_argument("--cache-line", metavar="BYTES", help="in place of the architecture's usual one")
     render.add_argument("--templates", metavar="DIR", help="a folder with a percpu.ld.j2 of your own")
     render.add_argument("-o", "--output", metavar="FILE", help="in place of standard output")
+    render.add_argument("--depfile", metavar="FILE", help="for make or ninja: the files that --output was made from")
     options = parser.parse_args(arguments)
+    if options.depfile is not None and options.output is None:
+        render.error("--depfile says what --output was made from: give that, too")
     return common.run(parser.prog, lambda: _render(options))
 
 
 def _render(options: argparse.Namespace) -> int:
     # Jinja2 takes longer to import than --help takes altogether.
     from percpu_tools.files import write_atomically
-    from percpu_tools.ldscript import render_fragment
+    from percpu_tools.ldscript import FRAGMENT, render_fragment
+    from percpu_tools.paths import ldscripts
 
+    scripts = [read_script(path, options.library_path) for path in options.script]
     text = render_fragment(
         cpu_num=options.cpu_num,
         arch=options.arch,
@@ -56,14 +77,33 @@ def _render(options: argparse.Namespace) -> int:
         mode=options.mode,
         load_offset=options.load_offset,
         cache_line=options.cache_line,
-        insert_after=options.insert_after,
+        insert_after=_anchor(options, "\n".join(script.text for script in scripts)) if scripts else options.insert_after,
         templates=options.templates,
     )
     if options.output is None:
         sys.stdout.write(text)
     else:
         write_atomically(options.output, text)
+    if options.depfile is not None:
+        # A template of the user's own may extend ours.
+        templates = [Path(folder) / FRAGMENT for folder in (options.templates, ldscripts()) if folder is not None]
+        files = [*filter(Path.is_file, templates), *(file for script in scripts for file in script.files)]
+        write_atomically(options.depfile, _rule(options.output, files))
     return common.OK
+
+
+def _anchor(options: argparse.Namespace, text: str) -> str:
+    """The section to insert after, as the user's scripts have it."""
+    if options.mode != "insert":
+        return userscript.DEFAULT_ANCHOR
+    layout = targets.parse_features(options.feature, options.arch).layout
+    return userscript.find_anchor(text, options.linker, layout, " and ".join(options.script))
+
+
+def _rule(target: str, files: Sequence[Path]) -> str:
+    """A rule of make without a command: what `target` depends on."""
+    names = [re.sub(r"([ #])", r"\\\1", name).replace("$", "$$") for name in (target, *map(str, files))]
+    return f"{names[0]}: {' '.join(names[1:])}\n"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+"""percpu_target of the CMake package, beyond what the example does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import percpu_tools
+import pytest
+from boot.boards import LLD_FOLDER
+from examples.builds import CHECKOUT, run
+
+PROJECT = """\
+cmake_minimum_required(VERSION 3.20)
+project(kernel LANGUAGES CXX)
+{before}
+find_package(percpu REQUIRED)
+add_executable(kernel.elf kernel.cpp events.cpp)
+target_compile_options(kernel.elf PRIVATE -std=c++20 -O1 -ffreestanding -fno-exceptions -fno-rtti -fno-pic -mno-red-zone
+  -fno-stack-protector -fno-asynchronous-unwind-tables)
+target_link_options(kernel.elf PRIVATE -nostdlib -static -no-pie LINKER:--build-id=none)
+{after}
+"""
+SCRIPT = "target_link_options(kernel.elf PRIVATE {})\n"
+USUAL_SCRIPT = SCRIPT.format("LINKER:-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld")
+
+
+class Project:
+    """The small kernel of the SCons tool's tests, with a CMakeLists.txt."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "project"
+        shutil.copytree(CHECKOUT / "tests" / "scons" / "kernel", self.folder)
+
+    def configure(self, target: str = "", script: str = USUAL_SCRIPT, before: str = "", after: str = "", fails: bool = False) -> str:
+        text = PROJECT.format(before=before, after=f"{target}\n{script}{after}")
+        (self.folder / "CMakeLists.txt").write_text(text)
+        # The compiler is the same each time: CMake need not try it out.
+        known = ("-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CXX_COMPILER_FORCED=ON")
+        options = ("-G", "Ninja", "-B", "build", f"-Dpercpu_DIR={percpu_tools.cmakedir()}", *known)
+        done = run("cmake", *options, cwd=self.folder, check=not fails)
+        assert not fails or done.returncode != 0, done.stdout
+        return " ".join(done.stdout.split())
+
+    def build(self, fails: bool = False) -> str:
+        done = run("cmake", "--build", "build", "-j2", cwd=self.folder, check=not fails)
+        assert not fails or done.returncode != 0, done.stdout
+        return done.stdout
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "build" / "kernel.elf"
+
+    def report(self) -> dict[str, object]:
+        found = json.loads(run("percpu-check", "--format=json", self.kernel, cwd=self.folder).stdout)
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_features_reach_compiler_and_linker(project: Project) -> None:
+    """And options that are set behind the call count, and a library gets the same."""
+    library = "add_library(events OBJECT events.cpp)\npercpu_target(events FEATURES non-zero-vma base-register=fs)"
+    flags = "target_compile_options(events PRIVATE -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-pic)"
+    project.configure("percpu_target(kernel.elf CPU_NUM 3 FEATURES non-zero-vma base-register=fs CACHE_LINE 128)", after=f"{library}\n{flags}")
+    project.build()
+    report = project.report()
+    assert (report["cpu_num"], report["layout"], report["alignment"]) == (3, "in-image", 128)
+    commands = run("ninja", "-C", "build", "-t", "commands", cwd=project.folder).stdout.splitlines()
+    compiled = [line for line in commands if " -c " in line]
+    assert len(compiled) == 4
+    assert all("-DPERCPU_NON_ZERO_VMA" in line and "-DPERCPU_BASE_REGISTER=fs" in line for line in compiled)
+
+
+@pytest.mark.parametrize("spelling", ["-T{}", "SHELL:-Xlinker -T -Xlinker {}"])
+def test_the_script_is_seen_however_it_is_spelled(project: Project, spelling: str) -> None:
+    script = project.folder / "kernel.ld"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", SCRIPT.format(f'"{spelling.format(script)}"'))
+    project.build()
+    before = project.kernel.stat().st_mtime_ns
+    script.write_text(script.read_text() + "\n/* changed */\n")
+    project.build()
+    assert project.kernel.stat().st_mtime_ns > before
+    assert "no work to do" in project.build()
+
+
+def test_lld(project: Project) -> None:
+    lld = f"target_link_options(kernel.elf PRIVATE -fuse-ld=lld -B{LLD_FOLDER})\n"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", USUAL_SCRIPT + lld)
+    project.build()
+    assert " *   linker      lld\n" in (project.folder / "build" / "kernel.elf.percpu" / "percpu.ld").read_text()
+
+
+def test_include_mode(project: Project) -> None:
+    script = project.folder / "kernel.ld"
+    text = script.read_text()
+    assert text.count("  .bss") == 1
+    script.write_text(text.replace("  .bss", "  INCLUDE percpu.ld\n  .bss"))
+    project.configure("percpu_target(kernel.elf CPU_NUM 2 MODE include)")
+    project.build()
+    assert project.report()["cpu_num"] == 2
+
+
+def test_a_finding_as_a_warning_and_none(project: Project) -> None:
+    call = "percpu_target(kernel.elf CPU_NUM 2 CHECK {} CHECK_OPTIONS --budget=1)"
+    project.configure(call.format("warn"))
+    assert "budget" in project.build() and project.kernel.is_file()
+    project.configure(call.format("off"))
+    assert "budget" not in project.build() and project.kernel.is_file()
+    project.configure(call.format("error"))
+    refused = project.build(fails=True)
+    assert "percpu-check refuses kernel.elf" in refused and not project.kernel.exists()
+    assert (project.folder / "build" / "kernel.elf.percpu" / "kernel.elf").is_file()
+
+
+REFUSED = {
+    "no-cpu-num": ("percpu_target(kernel.elf)", "CPU_NUM is not given: say percpu_target(kernel.elf CPU_NUM 4)"),
+    "no-target": ("percpu_target(kernle.elf CPU_NUM 4)", "there is no target kernle.elf"),
+    "feature": ("percpu_target(kernel.elf CPU_NUM 4 FEATURES premept)", "feature is 'premept': expected one of"),
+    "argument": ("percpu_target(kernel.elf CPUS 4)", "CPUS;4: no such argument"),
+    "check": ("percpu_target(kernel.elf CPU_NUM 4 CHECK loud)", "CHECK is loud: expected error, warn or off"),
+    "twice": ("percpu_target(kernel.elf CPU_NUM 4)\npercpu_target(kernel.elf CPU_NUM 8)", "kernel.elf was given before"),
+    "relative": (
+        "percpu_target(kernel.elf CPU_NUM 4)\ntarget_link_options(kernel.elf PRIVATE LINKER:-T,other.ld)",
+        "the linker script other.ld is named by a relative path",
+    ),
+    "too-early": (
+        "percpu_target(kernel.elf CPU_NUM 4)\nset(CMAKE_EXE_LINKER_FLAGS -Wl,-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld)",
+        "which GNU ld would read before the fragment",
+    ),
+    "folder": ("add_subdirectory(part)", "is a target of"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(project: Project, case: str) -> None:
+    call, message = REFUSED[case]
+    (project.folder / "part").mkdir()
+    (project.folder / "part" / "CMakeLists.txt").write_text("percpu_target(kernel.elf CPU_NUM 4)\n")
+    assert message in project.configure(call, fails=True)
+
+
+@pytest.mark.parametrize(("asked", "found"), [("0.1", True), ("0.1.0 EXACT", True), ("0", False), ("0.2", False), ("1.0", False), ("0.1.9", False)])
+def test_versions(tmp_path: Path, asked: str, found: bool) -> None:
+    assert percpu_tools.__version__ == "0.1.0", "write the versions above for this one"
+    (tmp_path / "find.cmake").write_text(f"find_package(percpu {asked} REQUIRED)\n")
+    done = run("cmake", f"-Dpercpu_DIR={percpu_tools.cmakedir()}", "-P", "find.cmake", cwd=tmp_path, check=False)
+    assert (done.returncode == 0) == found, done.stdout

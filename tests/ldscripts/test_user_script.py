@@ -1,0 +1,73 @@
+"""percpu-ldscript with the user's own script: where to insert, and what the fragment was made from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import percpu_tools
+import pytest
+import toolchain
+
+RENDER = [sys.executable, "-m", "percpu_tools.cli.ldscript", "render", "--cpu-num=4", "--arch=x86_64"]
+SCRIPT = "SECTIONS { .text : { *(.text) } .data : { *(.data) } INCLUDE more.ld .bss : { *(.bss) } }\n"
+MAKEFILE = "my\\ percpu.ld:\n\t@echo render\n-include percpu.ld.d\n"
+
+
+def run(*arguments: str, cwd: Path, check: bool = True):
+    return toolchain.run([*RENDER, *arguments], cwd=cwd, check=check)
+
+
+@pytest.fixture
+def scripts(tmp_path) -> Path:
+    (tmp_path / "kernel one.ld").write_text(SCRIPT)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "more.ld").write_text(".late : { *(.late) }\n")
+    return tmp_path
+
+
+def test_it_finds_the_section_to_insert_after(scripts):
+    assert "INSERT AFTER .data;" in run("--script=kernel one.ld", cwd=scripts).stdout
+    assert "INSERT AFTER .late;" in run("--script=kernel one.ld", "-L", "parts", cwd=scripts).stdout
+    assert "INSERT AFTER" not in run("--script=kernel one.ld", "--mode=include", cwd=scripts).stdout
+
+
+def test_make_renders_again_when_a_part_has_changed(scripts):
+    (scripts / "Makefile").write_text(MAKEFILE)
+    arguments = ("--script=kernel one.ld", "-L", "parts", "-o", "my percpu.ld", "--depfile=percpu.ld.d")
+    run(*arguments, cwd=scripts)
+    make = ["make", "-s", "my percpu.ld"]
+    assert "render" not in toolchain.run(make, cwd=scripts).stdout
+    for part in ("kernel one.ld", "parts/more.ld"):
+        later = (scripts / "my percpu.ld").stat().st_mtime + 5
+        os.utime(scripts / part, (later, later))
+        assert toolchain.run(make, cwd=scripts).stdout == "render\n"
+        os.utime(scripts / part, (0, 0))
+        assert toolchain.run(make, cwd=scripts).stdout == ""
+    assert str(percpu_tools.ldscripts() / "percpu.ld.j2") in (scripts / "percpu.ld.d").read_text()
+
+
+def test_a_template_of_the_users_counts(scripts):
+    (scripts / "own").mkdir()
+    arguments = ("--templates=own", "-o", "percpu.ld", "--depfile=percpu.ld.d")
+    run(*arguments, cwd=scripts)
+    assert "own/percpu.ld.j2" not in (scripts / "percpu.ld.d").read_text()
+    (scripts / "own" / "percpu.ld.j2").write_text('{% extends "percpu/percpu.ld.j2" %}')
+    run(*arguments, cwd=scripts)
+    depends = (scripts / "percpu.ld.d").read_text().split()
+    assert depends == ["percpu.ld:", "own/percpu.ld.j2", str(percpu_tools.ldscripts() / "percpu.ld.j2")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--script=nowhere.ld"], "nowhere.ld: cannot be read"),
+        (["--script=parts/more.ld"], "parts/more.ld has no SECTIONS"),
+        (["--script=kernel one.ld", "--insert-after=.data"], "not allowed with argument"),
+        (["--depfile=percpu.ld.d"], "--depfile says what --output was made from"),
+    ],
+)
+def test_what_is_refused(scripts, arguments, message):
+    done = run(*arguments, cwd=scripts, check=False)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

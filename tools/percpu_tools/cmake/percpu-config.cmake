@@ -1,0 +1,212 @@
+# Per-CPU data for C++ kernels in CMake, as the SCons tool does it.
+#
+#   find_package(percpu REQUIRED)         percpu_DIR is what `percpu-config --cmakedir` prints
+#   add_executable(kernel.elf main.cpp)
+#   target_link_options(kernel.elf PRIVATE -nostdlib LINKER:-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld)
+#   percpu_target(kernel.elf CPU_NUM 4)
+#
+# percpu_target(TARGET ...) makes a kernel of an executable of this folder. It adds the runtime, renders the
+# fragment, links it beside the target's own scripts, and checks the result; a finding fails the build, and
+# the kernel is then not there to be used. A change of CPU_NUM links and checks again, and compiles nothing.
+# For a library only the headers and the macros are added: say the same FEATURES for it as for the kernel.
+#
+#   CPU_NUM N             number of CPUs; an executable must have it
+#   FEATURES F...         preempt, non-zero-vma, ... (`percpu-ldscript render --help`)
+#   ARCH ARCH             where it is not what the compiler says
+#   LINKER ld|lld         where it is not what the compiler says
+#   MODE insert|include   include: the target's script says INCLUDE percpu.ld
+#   LOAD_OFFSET EXPR      virtual minus physical address
+#   CACHE_LINE BYTES      in place of the architecture's usual one
+#   CHECK error|warn|off  what a finding is; error
+#   CHECK_OPTIONS O...    options for percpu-check
+#
+# It looks at the target's options when the folder has been read to its end, so they may be set behind it.
+
+if(CMAKE_VERSION VERSION_LESS 3.20)
+  set(percpu_FOUND FALSE)
+  set(percpu_NOT_FOUND_MESSAGE "percpu needs CMake 3.20 or later: this is ${CMAKE_VERSION}")
+  return()
+endif()
+
+# The commands that were installed with this file come first: in a virtual environment they are five folders above.
+foreach(command IN ITEMS check config ldscript)
+  string(TOUPPER "PERCPU_${command}" variable)
+  find_program(${variable} percpu-${command} HINTS "${CMAKE_CURRENT_LIST_DIR}/../../../../../bin")
+  if(NOT ${variable})
+    set(percpu_FOUND FALSE)
+    set(percpu_NOT_FOUND_MESSAGE "percpu-${command} is not on the PATH: install percpu-tools, or set ${variable}")
+    return()
+  endif()
+endforeach()
+
+set(_PERCPU_CMAKE_FOLDER "${CMAKE_CURRENT_LIST_DIR}")
+
+function(percpu_target target)
+  if(NOT TARGET ${target})
+    message(FATAL_ERROR "percpu_target: there is no target ${target}: call it behind add_executable(${target} ...)")
+  endif()
+  get_target_property(folder ${target} SOURCE_DIR)
+  if(NOT folder STREQUAL CMAKE_CURRENT_SOURCE_DIR)
+    message(FATAL_ERROR "percpu_target: ${target} is a target of ${folder}: call it in the CMakeLists.txt there")
+  endif()
+  get_target_property(again ${target} PERCPU_TARGET)
+  if(again)
+    message(FATAL_ERROR "percpu_target: ${target} was given before: say everything in one call")
+  endif()
+  set_target_properties(${target} PROPERTIES PERCPU_TARGET TRUE)
+  cmake_parse_arguments(PARSE_ARGV 1 given "" "CPU_NUM;ARCH;LINKER;MODE;LOAD_OFFSET;CACHE_LINE;CHECK" "FEATURES;CHECK_OPTIONS")
+  if(given_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "percpu_target(${target}): ${given_UNPARSED_ARGUMENTS}: no such argument")
+  endif()
+  set(checks "" error warn off)
+  if(NOT "${given_CHECK}" IN_LIST checks)
+    message(FATAL_ERROR "percpu_target(${target}): CHECK is ${given_CHECK}: expected error, warn or off")
+  endif()
+  # Arguments of a deferred call are evaluated when it is done; these must be as they are now.
+  cmake_language(EVAL CODE "cmake_language(DEFER CALL _percpu_finish [==[${ARGV}]==])")
+endfunction()
+
+function(_percpu_finish arguments)
+  list(POP_FRONT arguments target)
+  cmake_parse_arguments(given "" "CPU_NUM;ARCH;LINKER;MODE;LOAD_OFFSET;CACHE_LINE;CHECK" "FEATURES;CHECK_OPTIONS" ${arguments})
+  _percpu_command(compiler ${target} COMPILE_OPTIONS "${CMAKE_CXX_FLAGS}")
+  if(NOT given_ARCH)
+    _percpu_ask(given_ARCH ${target} --arch-of ${compiler})
+  endif()
+  _percpu_ask(defines ${target} --defines ${given_ARCH} ${given_FEATURES})
+  separate_arguments(defines UNIX_COMMAND "${defines}")
+  if(given_CACHE_LINE)
+    list(APPEND defines PERCPU_CACHE_LINE=${given_CACHE_LINE})
+  endif()
+  _percpu_ask(includes ${target} --includes)
+  string(REGEX REPLACE "^-I" "" includes "${includes}")
+  target_compile_definitions(${target} PRIVATE ${defines})
+  target_include_directories(${target} PRIVATE "${includes}")
+
+  get_target_property(type ${target} TYPE)
+  if(NOT type STREQUAL "EXECUTABLE")
+    return()
+  endif()
+  if("${given_CPU_NUM}" STREQUAL "")
+    message(FATAL_ERROR "percpu_target(${target}): CPU_NUM is not given: say percpu_target(${target} CPU_NUM 4)")
+  endif()
+  _percpu_ask(sources ${target} --sources)
+  string(REPLACE "\n" ";" sources "${sources}")
+  _percpu_fragment(${target})
+  target_sources(${target} PRIVATE ${sources} "${fragment}")
+  _percpu_link(${target})
+  _percpu_check(${target})
+endfunction()
+
+# Sets `fragment`, the file that the linker reads, `settings`, the file that changes when anything is said
+# otherwise, and `scripts`, the target's own.
+macro(_percpu_fragment target)
+  set(folder "${CMAKE_CURRENT_BINARY_DIR}/${target}.percpu")
+  set(fragment "${folder}/percpu.ld")
+  set(settings "${folder}/settings")
+  _percpu_command(link ${target} LINK_OPTIONS "${CMAKE_CXX_FLAGS} ${CMAKE_EXE_LINKER_FLAGS}")
+  if(NOT given_LINKER)
+    _percpu_ask(given_LINKER ${target} --linker-of ${link})
+  endif()
+  if(NOT given_MODE)
+    set(given_MODE insert)
+  endif()
+  _percpu_ask(scripts ${target} --scripts-of ${link})
+  string(REPLACE "\n" ";" scripts "${scripts}")
+  foreach(script IN LISTS scripts)
+    if(NOT IS_ABSOLUTE "${script}")
+      message(FATAL_ERROR "percpu_target(${target}): the linker script ${script} is named by a relative path, and the linker "
+        "runs in the build folder: write \${CMAKE_CURRENT_SOURCE_DIR}/${script}")
+    endif()
+  endforeach()
+
+  set(render render --cpu-num ${given_CPU_NUM} --arch ${given_ARCH} --linker ${given_LINKER} --mode ${given_MODE})
+  foreach(pair IN ITEMS load-offset:LOAD_OFFSET cache-line:CACHE_LINE)
+    string(REPLACE ":" ";" pair ${pair})
+    list(GET pair 0 option)
+    list(GET pair 1 value)
+    if(NOT "${given_${value}}" STREQUAL "")
+      list(APPEND render --${option} "${given_${value}}")
+    endif()
+  endforeach()
+  foreach(feature IN LISTS given_FEATURES)
+    list(APPEND render --feature ${feature})
+  endforeach()
+  foreach(script IN LISTS scripts)
+    list(APPEND render --script "${script}")
+  endforeach()
+  # Written only when it changes. A command that has changed is no reason for CMake's Makefiles to run it again.
+  file(GENERATE OUTPUT "${settings}" CONTENT "${render}\n${given_CHECK}\n${given_CHECK_OPTIONS}\n")
+  add_custom_command(
+    OUTPUT "${fragment}"
+    COMMAND "${PERCPU_LDSCRIPT}" ${render} -o "${fragment}" --depfile "${fragment}.d"
+    DEPENDS "${settings}" ${scripts}
+    DEPFILE "${fragment}.d"
+    COMMENT "Rendering ${target}.percpu/percpu.ld for ${given_CPU_NUM} CPUs"
+    VERBATIM)
+endmacro()
+
+macro(_percpu_link target)
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${fragment}" "${settings}" ${scripts})
+  if(given_MODE STREQUAL "include")
+    target_link_options(${target} BEFORE PRIVATE "-L${folder}")
+  else()
+    # GNU ld must read the fragment before the script that it is inserted into.
+    _percpu_command(flags ${target} "" "${CMAKE_EXE_LINKER_FLAGS}")
+    _percpu_ask(early ${target} --scripts-of ${flags})
+    if(early AND given_LINKER STREQUAL "ld")
+      message(FATAL_ERROR "percpu_target(${target}): CMAKE_EXE_LINKER_FLAGS names the linker script ${early}, which GNU ld would "
+        "read before the fragment: name it in target_link_options(${target} ...)")
+    endif()
+    target_link_options(${target} BEFORE PRIVATE "LINKER:-T,${fragment}")
+  endif()
+endmacro()
+
+macro(_percpu_check target)
+  if("${given_CHECK}" STREQUAL "")
+    set(given_CHECK error)
+  endif()
+  if(NOT given_CHECK STREQUAL "off")
+    add_custom_command(
+      TARGET ${target} POST_BUILD
+      COMMAND "${CMAKE_COMMAND}" -P "${_PERCPU_CMAKE_FOLDER}/check.cmake" ${given_CHECK} "$<TARGET_FILE:${target}>" "${folder}"
+        "${PERCPU_CHECK}" --cpu-num ${given_CPU_NUM} ${given_CHECK_OPTIONS}
+      COMMENT "Checking ${target}"
+      VERBATIM)
+  endif()
+endmacro()
+
+# What percpu-config answers.
+function(_percpu_ask answer target)
+  execute_process(
+    COMMAND "${PERCPU_CONFIG}" ${ARGN}
+    RESULT_VARIABLE status OUTPUT_VARIABLE text ERROR_VARIABLE complaint OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "percpu_target(${target}):\n${complaint}")
+  endif()
+  set(${answer} "${text}" PARENT_SCOPE)
+endfunction()
+
+# The compiler's command for the target, with `flags` and the options that `property` holds.
+function(_percpu_command command target property flags)
+  separate_arguments(words UNIX_COMMAND "${CMAKE_CXX_COMPILER_ARG1} ${flags}")
+  if(CMAKE_CXX_COMPILER_TARGET)
+    list(PREPEND words "--target=${CMAKE_CXX_COMPILER_TARGET}")
+  endif()
+  set(options "")
+  if(property)
+    get_target_property(options ${target} ${property})
+  endif()
+  foreach(option IN LISTS options)
+    if(option MATCHES "^SHELL:(.*)")
+      separate_arguments(option UNIX_COMMAND "${CMAKE_MATCH_1}")
+    elseif(option MATCHES "^LINKER:(.*)")
+      set(option "-Wl,${CMAKE_MATCH_1}")
+    endif()
+    # What a generator expression says is not known yet, and what was not set is NOTFOUND.
+    if(NOT option MATCHES "\\$<|-NOTFOUND$")
+      list(APPEND words ${option})
+    endif()
+  endforeach()
+  set(${command} "${CMAKE_CXX_COMPILER};${words}" PARENT_SCOPE)
+endfunction()
