@@ -143,7 +143,12 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "fault" in metafunc.fixturenames:
+        usual = ("no claim", "copied from area 0", "reset by bytes")
+        metafunc.parametrize("fault", FAULTS if metafunc.config.getoption("--matrix") else usual)
+
+
 def test_a_faulty_runtime_fails(fault: str, build_by_hand: Callable[..., Path]) -> None:
     old, new, problem = FAULTS[fault]
 

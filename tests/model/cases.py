@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from typing import Any
 
 from model.explorer import Model
 from model.making import Making
@@ -10,7 +10,7 @@ from model.reset import Reset
 from model.restart import SEQUENCES, Restart
 
 # Searched in plain runs: some seconds.
-SMALL: dict[str, Model[Hashable]] = {
+SMALL: dict[str, Model[Any]] = {
     **{f"restart, {sequence}": Restart(sequence, updates=2) for sequence in SEQUENCES},
     **{f"restart, {sequence}, two handlers": Restart(sequence, handlers=2) for sequence in SEQUENCES},
     **{f"restart, {sequence}, 3 CPUs": Restart(sequence, cpus=3) for sequence in SEQUENCES},
@@ -18,7 +18,7 @@ SMALL: dict[str, Model[Hashable]] = {
     **{f"init again, {cpus} CPUs": Making(cpus, again=True) for cpus in (2, 3)},
     "reset": Reset(),
 }
-LARGE: dict[str, Model[Hashable]] = {
+LARGE: dict[str, Model[Any]] = {
     **{f"restart, {sequence}, 3 threads": Restart(sequence, threads=3, handlers=2) for sequence in SEQUENCES},
     **{f"restart, {sequence}, 3 threads on 3 CPUs": Restart(sequence, threads=3, cpus=3) for sequence in SEQUENCES},
     "init, 5 CPUs race": Making(5),
@@ -46,7 +46,7 @@ _FOUND_IN_RESET = {
     "back too early": "comes back to an area that is not pristine",
     "no constructors": "comes back to an area that is not pristine",
 }
-FAULTS: dict[str, tuple[Model[Hashable], str]] = {
+FAULTS: dict[str, tuple[Model[Any], str]] = {
     # On one CPU nothing but the loss is to be found; with the base register restored, two are needed.
     **{
         f"restart, {sequence}, fix-up: {fault}": (Restart(sequence, cpus=2 if "base" in fault else 1, fix=fault), found)
