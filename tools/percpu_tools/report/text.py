@@ -94,8 +94,8 @@ def _headline(layout: Layout) -> str:
     if layout.layout == "none":
         return f"{arch}, sp-naive: one CPU, no areas"
     if profiles.AREAS in layout.profile.lacks:
-        return f"{arch}, {layout.layout}, profile {layout.profile.name}, no areas in the file"
-    profile = "" if layout.profile.is_own else f", profile {layout.profile.name}"
+        return f"{arch}, {layout.layout}, profile {printable(layout.profile.name)}, no areas in the file"
+    profile = "" if layout.profile.is_own else f", profile {printable(layout.profile.name)}"
     return f"{arch}, {layout.layout}, {_cpus(layout.cpu_num)}{profile}"
 
 
