@@ -17,6 +17,8 @@ from check.test_cli import CHECK
 from check.test_rules import only
 from cxx.build import HERE
 from cxx.compilers import ALL
+from cxx.test_riscv_relaxation import RISCV as RUNTIME
+from cxx.test_riscv_relaxation import headers_without_norelax, linked
 from percpu_tools import check, code
 
 CODE_RULES = {"T01", "T02", "T03", "T04", "T08"}
@@ -26,6 +28,9 @@ EVIDENCE = pytest.mark.parametrize("kept", [(), KEPT], ids=["instructions", "rel
 # Something in front of it, so that its offset is not 0.
 FRONT = '__attribute__((section(".percpu.front"), used)) int percpu_storage_front[4] = {1, 2, 3, 4};\n'
 X = FRONT + toolchain.variable("x", 5)
+
+
+__all__ = ["headers_without_norelax"]
 
 
 def builds(*archs: str, linker: str = "", thumb: bool = True):
@@ -131,6 +136,20 @@ class TestT01RelaxedToZero:
     @builds(*RISCV, linker="lld")
     def test_a_linker_that_does_not_relax_to_zero(self, tmp_path, build):
         assert judge(tmp_path, build, X + self.FORMS["far"], ZERO_VMA, *KEPT).findings == ()
+
+    @builds(*RISCV)
+    def test_the_end_of_an_instruction_and_data(self, tmp_path, build):
+        """The end of one and the beginning of the next look like `lw a0, 16(zero)`, and so does a word of data."""
+        source = X + assembly("lui %0, 0x25030; c.addi4spn s0, sp, 128", clobbers="s0")
+        source += '__asm__(".text\\n.balign 4\\n.type words,@object\\nwords: .word 0x01002503\\n.size words, 4\\n");\n'
+        report = judge(tmp_path, build, source, ZERO_VMA)
+        assert (tmp_path / "kernel.elf").read_bytes().count(bytes.fromhex("03250001")) == 2
+        assert report.findings == ()
+
+    @pytest.mark.parametrize("compiler", RUNTIME, ids=lambda compiler: compiler.label)
+    def test_the_runtime_without_its_norelax(self, tmp_path, compiler, headers_without_norelax):
+        assert "is based on `zero`" in only(check(linked(tmp_path, compiler, headers=headers_without_norelax)), "T01").message
+        assert check(linked(tmp_path, compiler)).findings == ()
 
     @builds(*RISCV, linker="ld")
     def test_numbers_and_null_pointers(self, tmp_path, build):
