@@ -55,7 +55,12 @@ BY_HAND = OWN.replace(
   .bss : AT(ADDR(.bss))""",
 )
 ZERO_VMA = BY_HAND % "0x0 : AT(_percpu_start)"
-IN_IMAGE = BY_HAND.replace("  . = _percpu_start + ALIGN", "  . += ALIGN").replace("* 2;", "- SIZEOF(.percpu) + ALIGN(SIZEOF(.percpu), 64);") % ":"
+IN_IMAGE = (
+    BY_HAND.replace("  . = _percpu_start + ALIGN", "  . += ALIGN").replace(
+        "* 2;", "- SIZEOF(.percpu) + ALIGN(SIZEOF(.percpu), 64);"
+    )
+    % ":"
+)
 
 # The beginning of a program with the runtime, all of which is linked.
 BEGIN = """\
@@ -84,13 +89,21 @@ class Build:
         return f"{self.compiler.label}-{self.linker}"
 
 
-BUILDS = [Build(compiler, linker) for compiler in ALL for linker in ("ld", "lld") if linker == "lld" or compiler.arch in GNU_LD]
+BUILDS = [
+    Build(compiler, linker)
+    for compiler in ALL
+    for linker in ("ld", "lld")
+    if linker == "lld" or compiler.arch in GNU_LD
+]
 
 
 def compile_with_runtime(folder: Path, compiler: Compiler, source: str, features: str, *flags: str) -> list[Path]:
     """The objects of a kernel of the runtime and `source`."""
     (folder / "kernel.cpp").write_text(BEGIN + source)
-    defines = [f"-D{name}" if value is None else f"-D{name}={value}" for name, value in targets.parse_features(features, compiler.arch).defines.items()]
+    defines = [
+        f"-D{name}" if value is None else f"-D{name}={value}"
+        for name, value in targets.parse_features(features, compiler.arch).defines.items()
+    ]
     usual = ["-fno-pic", "-fno-asynchronous-unwind-tables", "-fno-stack-protector", *FREESTANDING, *flags, *defines]
     usual += ["-mno-red-zone"] if compiler.arch == "x86_64" else []
     objects = []

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pty
 import subprocess
-import sys
 import time
 
 import pytest
@@ -47,7 +46,8 @@ def assembly(text: str, result: str = "int", name: str = "access", clobbers: str
     """A function whose result is what the assembly puts into %0."""
     used = f' : : "{clobbers}"' if clobbers else ""
     quoted = "".join(f'"{line.strip()}\\n"' for line in text.split(";"))
-    return f'{result} {name}(void);\n{result} {name}(void) {{ {result} value; __asm__ volatile({quoted} : "=&r"(value){used}); return value; }}\n'
+    body = f'{result} value; __asm__ volatile({quoted} : "=&r"(value){used}); return value;'
+    return f"{result} {name}(void);\n{result} {name}(void) {{ {body} }}\n"
 
 
 class TestGoodKernels:
@@ -75,7 +75,8 @@ extern "C" size_t use(size_t cpu) {
     late.add_current(2);
     *late.remote_ptr(cpu) = ordinary;
     return half.read_current() + far_word.offset() + late.offset() + late.sum() + half.fetch_add_current(2) +
-           reinterpret_cast<size_t>(waiting.current_ptr()->next) + far_task.with_current([](Task& task) { return task.id; }) +
+           reinterpret_cast<size_t>(waiting.current_ptr()->next) +
+           far_task.with_current([](Task& task) { return task.id; }) +
            (*ballast.current_ptr())[cpu] + far_task.current_ref()->priority + late.read_current_stable();
 }
 """
@@ -102,8 +103,11 @@ class TestT01RelaxedToZero:
     FORMS = {
         "near": assembly("lw %0, %%lo(percpu_storage_x)(gp)"),
         "far": assembly("lui %0, %%hi(percpu_storage_x); add %0, %0, gp; lw %0, %%lo(percpu_storage_x)(%0)"),
-        "far pointer": assembly("lui %0, %%hi(percpu_storage_x); add %0, %0, gp; addi %0, %0, %%lo(percpu_storage_x)", "long"),
-        "near store": "void access(int v);\nvoid access(int v) { __asm__ volatile(\"sw %0, %%lo(percpu_storage_x)(gp)\" : : \"r\"(v)); }\n",
+        "far pointer": assembly(
+            "lui %0, %%hi(percpu_storage_x); add %0, %0, gp; addi %0, %0, %%lo(percpu_storage_x)", "long"
+        ),
+        "near store": "void access(int number);\nvoid access(int number) {"
+        '__asm__ volatile("sw %0, %%lo(percpu_storage_x)(gp)" : : "r"(number)); }\n',
         "no assembly": "int access(void);\nint access(void) { return percpu_storage_x; }\n",
     }
     NEAR_POINTER = assembly("addi %0, gp, %%lo(percpu_storage_x)", "long")
@@ -112,7 +116,9 @@ class TestT01RelaxedToZero:
     @pytest.mark.parametrize("form", FORMS)
     @builds(*RISCV, linker="ld")
     def test_an_access_near_0(self, tmp_path, build, form, kept):
-        finding = only(judge(tmp_path, build, X + self.FORMS[form], ZERO_VMA, *kept, compile=("-mcmodel=medany",)), "T01")
+        finding = only(
+            judge(tmp_path, build, X + self.FORMS[form], ZERO_VMA, *kept, compile=("-mcmodel=medany",)), "T01"
+        )
         assert (finding.level, finding.symbol, finding.section) == ("error", "access", ".text")
         assert " x " in finding.message and "0x10(zero)" in finding.found
 
@@ -127,9 +133,13 @@ class TestT01RelaxedToZero:
     @builds(*RISCV, linker="ld")
     def test_without_relaxation(self, tmp_path, build, flags):
         forms = (*self.FORMS.values(), self.NEAR_POINTER)
-        source = X + "".join(form.replace("access", f"access{number}") for number, form in enumerate(forms) if "__asm__" in form)
+        source = X + "".join(
+            form.replace("access", f"access{number}") for number, form in enumerate(forms) if "__asm__" in form
+        )
         if not flags:
-            source = source.replace('volatile("', 'volatile(".option push\\n.option norelax\\n').replace('" :', '\\n.option pop" :')
+            source = source.replace('volatile("', 'volatile(".option push\\n.option norelax\\n').replace(
+                '" :', '\\n.option pop" :'
+            )
         report = judge(tmp_path, build, source, ZERO_VMA, *flags, *KEPT)
         assert report.findings == () and "T01" not in not_judged(report)
 
@@ -148,7 +158,10 @@ class TestT01RelaxedToZero:
 
     @pytest.mark.parametrize("compiler", RUNTIME, ids=lambda compiler: compiler.label)
     def test_the_runtime_without_its_norelax(self, tmp_path, compiler, headers_without_norelax):
-        assert "is based on `zero`" in only(check(linked(tmp_path, compiler, headers=headers_without_norelax)), "T01").message
+        assert (
+            "is based on `zero`"
+            in only(check(linked(tmp_path, compiler, headers=headers_without_norelax)), "T01").message
+        )
         assert check(linked(tmp_path, compiler)).findings == ()
 
     @builds(*RISCV, linker="ld")
@@ -167,7 +180,8 @@ class TestT01RelaxedToZero:
 class TestT02RelaxedToGp:
     SOURCE = X + "long below = 7;\nlong get(void);\nlong get(void) { return below; }\n"
     ACCESSOR = assembly(
-        ".option push; .option norelax; lui %0, %%hi(percpu_storage_x); add %0, %0, gp; lw %0, %%lo(percpu_storage_x)(%0); .option pop"
+        ".option push; .option norelax; lui %0, %%hi(percpu_storage_x); add %0, %0, gp; "
+        "lw %0, %%lo(percpu_storage_x)(%0); .option pop"
     )
     NEAR = assembly(".option push; .option norelax; lw %0, %%lo(percpu_storage_x)(gp); .option pop", name="near")
 
@@ -220,13 +234,18 @@ class TestT02RelaxedToGp:
         source = self.SOURCE + self.NEAR + toolchain.note(arch=build.arch, base_register="gp")
         assert self.judge(tmp_path, build, source, ZERO_VMA).findings == ()
         assert self.judge(tmp_path, build, source, self.defined(ZERO_VMA, 64), "--no-relax").findings == ()
+        # gp itself is loaded with an address, and read.
+        start = assembly(".option push; .option norelax; la gp, below; mv %0, gp; .option pop", "long", "start")
+        assert self.judge(tmp_path, build, source.replace(self.NEAR, start), IN_IMAGE).findings == ()
         tp = self.SOURCE + toolchain.note(arch=build.arch, base_register="tp")
         assert self.judge(tmp_path, build, tp, self.defined(ZERO_VMA, 64)).findings == ()
 
 
 class TestT03StackGuard:
     # 40 bytes in front of it.
-    EIGHT = FRONT.replace("[4] = {1, 2, 3, 4}", "[10] = {1}") + toolchain.variable("eight", 1, alignment=8).replace("int percpu", "long percpu")
+    EIGHT = FRONT.replace("[4] = {1, 2, 3, 4}", "[10] = {1}") + toolchain.variable("eight", 1, alignment=8).replace(
+        "int percpu", "long percpu"
+    )
     PROTECTED = """
 int use(char*);
 __attribute__((noinline)) int use(char* to) { __asm__ volatile("" : : "r"(to) : "memory"); return *to; }
@@ -237,7 +256,11 @@ void __stack_chk_fail(void) { for (;;) __asm__ volatile("hlt"); }
 """
     READ = """
 long get(void);
-long get(void) { long value; __asm__ volatile("movq %%gs:%c1, %0" : "=r"(value) : "i"(&percpu_storage_eight)); return value; }
+long get(void) {
+    long value;
+    __asm__ volatile("movq %%gs:%c1, %0" : "=r"(value) : "i"(&percpu_storage_eight));
+    return value;
+}
 """
     KERNEL = ("-mcmodel=kernel", "-fstack-protector-all")
 
@@ -275,11 +298,21 @@ long get(void) { long value; __asm__ volatile("movq %%gs:%c1, %0" : "=r"(value) 
         for flags in (("-fno-stack-protector",), ("-mstack-protector-guard=global",), ()):
             if flags or build.compiler.name == "clang":
                 more = "unsigned long __stack_chk_guard = 1;\n" if flags and "global" in flags[0] else ""
-                report = judge(tmp_path, build, source + more, ZERO_VMA, compile=("-mcmodel=kernel", "-fstack-protector-all", *flags) if flags else ("-fstack-protector-all",))
+                report = judge(
+                    tmp_path,
+                    build,
+                    source + more,
+                    ZERO_VMA,
+                    compile=("-mcmodel=kernel", "-fstack-protector-all", *flags)
+                    if flags
+                    else ("-fstack-protector-all",),
+                )
                 assert report.findings == ()
 
     @pytest.mark.parametrize("protector", ["-fstack-protector-all", "-fno-stack-protector"])
-    @pytest.mark.parametrize("compiler", [compiler for compiler in ALL if compiler.arch == "x86_64"], ids=lambda compiler: compiler.label)
+    @pytest.mark.parametrize(
+        "compiler", [compiler for compiler in ALL if compiler.arch == "x86_64"], ids=lambda compiler: compiler.label
+    )
     def test_the_runtime(self, tmp_path, compiler, protector):
         """It reserves the place if its own file is compiled with the same flags, and only then."""
         words = "".join(f"PERCPU_DEFINE(size_t, word{number}, {number});\n" for number in range(8)) + self.PROTECTED
@@ -302,9 +335,15 @@ class TestT04OffsetOutOfReach:
         "pointer": "movz %0, #:abs_g0_nc:percpu_storage_x; mrs x9, tpidr_el1; add %0, x9, %0",
         "x18": "movz %0, #:abs_g0_nc:percpu_storage_x; add %0, x18, %0",
     }
-    BOTH = "movz %0, #:abs_g1:percpu_storage_x; movk %0, #:abs_g0_nc:percpu_storage_x; mrs x9, tpidr_el1; ldr %w0, [x9, %0]"
+    BOTH = (
+        "movz %0, #:abs_g1:percpu_storage_x; movk %0, #:abs_g0_nc:percpu_storage_x; "
+        "mrs x9, tpidr_el1; ldr %w0, [x9, %0]"
+    )
     MOVW = "movw %0, #:lower16:percpu_storage_x; mrc p15, 0, r3, c13, c0, 3; ldr %0, [r3, %0]"
-    WHOLE = "movw %0, #:lower16:percpu_storage_x; movt %0, #:upper16:percpu_storage_x; mrc p15, 0, r3, c13, c0, 3; ldr %0, [r3, %0]"
+    WHOLE = (
+        "movw %0, #:lower16:percpu_storage_x; movt %0, #:upper16:percpu_storage_x; "
+        "mrc p15, 0, r3, c13, c0, 3; ldr %0, [r3, %0]"
+    )
     # 2 or 4 KiB: one access with the offset in it.
     IMMEDIATE = {
         "aarch64": "mrs x9, tpidr_el1; ldr %w0, [x9, #:lo12:percpu_storage_x]",
@@ -320,11 +359,18 @@ class TestT04OffsetOutOfReach:
 
     @staticmethod
     def source(ballast: int, variable: str = "storage_x") -> str:
-        text = FRONT + f'__attribute__((section(".percpu.ballast"), used)) char percpu_storage_ballast[{ballast}] = {{1}};\n'
+        text = (
+            FRONT
+            + f'__attribute__((section(".percpu.ballast"), used)) char percpu_storage_ballast[{ballast}] = {{1}};\n'
+        )
         return text + toolchain.variable("x", 5).replace("storage_x", variable)
 
     def note(self, arch: str, base: str = "") -> str:
-        return toolchain.note(arch=arch, base_register=base or self.BASES[arch], near_reach=2048 if arch[:5] in ("riscv", "loong") else 4096)
+        return toolchain.note(
+            arch=arch,
+            base_register=base or self.BASES[arch],
+            near_reach=2048 if arch[:5] in ("riscv", "loong") else 4096,
+        )
 
     @EVIDENCE
     @pytest.mark.parametrize("form", MOVZ)
@@ -355,7 +401,12 @@ class TestT04OffsetOutOfReach:
     def test_64_kib_reached(self, tmp_path, build, kept):
         form, clobbers = (self.WHOLE, "r3") if build.arch == "arm" else (self.BOTH, "x9")
         code = assembly(form, "long", clobbers=clobbers)
-        low = assembly((self.MOVW if build.arch == "arm" else self.MOVZ["load"]).replace("storage_x", "storage_ballast"), "long", "low", clobbers)
+        low = assembly(
+            (self.MOVW if build.arch == "arm" else self.MOVZ["load"]).replace("storage_x", "storage_ballast"),
+            "long",
+            "low",
+            clobbers,
+        )
         report = judge(tmp_path, build, self.source(0x10008) + code + low, ZERO_VMA, *kept)
         assert report.findings == () and ("T04" in not_judged(report)) == (kept == ())
 
@@ -370,7 +421,7 @@ class TestT04OffsetOutOfReach:
     @pytest.mark.parametrize("offset", [0x810, 0x1010])
     @WITH_IMMEDIATE
     def test_one_immediate(self, tmp_path, build, offset, kept):
-        """A negative offset from the base is seen in the instruction, too; 12 bits that are left look like any offset."""
+        """A negative offset from the base is seen in the instruction, too; 12 bits that are left look like any."""
         code = assembly(self.IMMEDIATE[build.arch], clobbers={"aarch64": "x9", "arm": "r3"}.get(build.arch, ""))
         report = judge(tmp_path, build, self.source(offset - 16) + code + self.note(build.arch), ZERO_VMA, *kept)
         signed = build.arch not in ("aarch64", "arm")
@@ -406,7 +457,9 @@ class TestT08OutsideAccessors:
     @pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
     @EVERYWHERE
     def test_an_ordinary_access(self, tmp_path, build, script):
-        finding = only(self.judge(tmp_path, build, X + self.READ + self.STORE.replace("access", "store"), script, *KEPT), "T08")
+        finding = only(
+            self.judge(tmp_path, build, X + self.READ + self.STORE.replace("access", "store"), script, *KEPT), "T08"
+        )
         assert (finding.level, finding.symbol, finding.section) == ("error", "access", ".text")
         assert finding.message.endswith("; 1 more such places")
         # ARM has the addend in the code.
@@ -430,7 +483,14 @@ class TestT08OutsideAccessors:
     @pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
     @builds("x86_64", "aarch64")
     def test_the_large_code_model(self, tmp_path, build, script):
-        report = self.judge(tmp_path, build, X + self.READ + self.STORE.replace("access", "store"), script, *KEPT, compile=("-mcmodel=large", "-O0"))
+        report = self.judge(
+            tmp_path,
+            build,
+            X + self.READ + self.STORE.replace("access", "store"),
+            script,
+            *KEPT,
+            compile=("-mcmodel=large", "-O0"),
+        )
         if build.label.startswith("aarch64-gcc"):
             # Its addresses are words beside the code.
             assert report.findings == ()
@@ -443,7 +503,11 @@ def large_kernel(tmp_path_factory):
     """Megabytes of code: the C library's, many times over, which has nothing to do with per-CPU data."""
     folder = tmp_path_factory.mktemp("large")
     library = "/usr/riscv64-linux-gnu/lib/libc.so.6"
-    texts = (f".text\\n.balign 4\\n.type code{n},@function\\ncode{n}: .incbin \\\"{library}\\\"\\n.balign 4\\n.size code{n}, .-code{n}\\n" for n in range(32))
+    texts = (
+        f".text\\n.balign 4\\n.type code{n},@function\\n"
+        f'code{n}: .incbin \\"{library}\\"\\n.balign 4\\n.size code{n}, .-code{n}\\n'
+        for n in range(32)
+    )
     source = X + "".join(f'__asm__("{text}");\n' for text in texts) + toolchain.note(arch="riscv64", base_register="gp")
     judge(folder, next(build for build in BUILDS if build.label == "riscv64-gcc-ld"), source, ZERO_VMA)
     return folder / "kernel.elf"
@@ -464,7 +528,9 @@ class TestManyMegabytes:
         ours, theirs = pty.openpty() if is_terminal else os.pipe()
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
         environment.pop("NO_COLOR", None)
-        with subprocess.Popen([*CHECK, str(large_kernel)], stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+        with subprocess.Popen(
+            [*CHECK, str(large_kernel)], stdout=subprocess.PIPE, stderr=theirs, env=environment
+        ) as process:
             os.close(theirs)
             shown = b""
             with contextlib.suppress(OSError):

@@ -35,11 +35,13 @@ def sections(image: Image) -> list[Section]:
     return apart
 
 
-def matches(image: Image, what: str, pattern: re.Pattern[bytes], alignment: int = 1, into: int = 0) -> Iterator[tuple[Section, int]]:
+def matches(
+    image: Image, what: str, pattern: re.Pattern[bytes], alignment: int = 1, into: int = 0
+) -> Iterator[tuple[Section, int]]:
     """The addresses of the instructions in all code that `pattern` finds, those that are multiples of `alignment`.
 
-    `pattern` consumes one byte, that at `into` in the instruction, and looks ahead or behind for the others: a match that
-    is none then hides none. `what` is told to whoever watches the progress.
+    `pattern` consumes one byte, that at `into` in the instruction, and looks ahead or behind for the others: a match
+    that is none then hides none. `what` is told to whoever watches the progress.
     """
     homes = sections(image)
     total, done = sum(home.size for home in homes), 0

@@ -93,7 +93,13 @@ def _storage(layout: Layout, image: Image, number: int) -> dict[int, int]:
     order = "<" if image.little_endian else ">"
     entry = struct.Struct(order + _SYMBOL[image.elf_class])
     strings = image.section_at(table.link) if table is not None else None
-    if table is None or section is None or strings is None or table.type != "SHT_SYMTAB" or table.entry_size != entry.size:
+    if (
+        table is None
+        or section is None
+        or strings is None
+        or table.type != "SHT_SYMTAB"
+        or table.entry_size != entry.size
+    ):
         return {}
     data = image.data(table, table.address, table.size - table.size % entry.size)
     texts = image.data(strings, strings.address, strings.size)

@@ -40,7 +40,9 @@ _MAKES = {
 }
 
 # x86_64 counts from the end of the instruction, most often that of its 4 bytes of displacement.
-_DISPLACEMENT = {("x86_64", kind): 4 for kind in (x86_64.PC32, x86_64.PLT32, x86_64.GOTPCREL, x86_64.GOTPCRELX, x86_64.REX_GOTPCRELX)}
+_DISPLACEMENT = {
+    ("x86_64", kind): 4 for kind in (x86_64.PC32, x86_64.PLT32, x86_64.GOTPCREL, x86_64.GOTPCRELX, x86_64.REX_GOTPCRELX)
+}
 
 _Uses = Callable[[code.Bytes, Kept], bool]
 _USES: dict[str, _Uses] = {
@@ -70,7 +72,9 @@ def accesses(layout: Layout, image: Image) -> list[Outside]:
     for kept in relocations.to_storage(layout, image, WHAT):
         how = _on_x86(layout, bytes_, kept) if layout.arch == "x86_64" else _on_risc(layout, bytes_, kept)
         if how is not None:
-            found.append(Outside(kept._replace(target=kept.target + _DISPLACEMENT.get((layout.arch or "", kept.type), 0)), how))
+            found.append(
+                Outside(kept._replace(target=kept.target + _DISPLACEMENT.get((layout.arch or "", kept.type), 0)), how)
+            )
     return found
 
 

@@ -56,7 +56,9 @@ def wrapped(layout: Layout, image: Image) -> Found:
 
 def _register(layout: Layout, numbers: dict[str, int]) -> int | None:
     """The number of the base register, where it is a general one that the note or the profile names."""
-    name = layout.note.base_register if layout.note is not None else layout.profile.base_registers.get(layout.arch or "")
+    name = (
+        layout.note.base_register if layout.note is not None else layout.profile.base_registers.get(layout.arch or "")
+    )
     return numbers.get(name or "")
 
 
@@ -75,11 +77,19 @@ def _relocated(layout: Layout, image: Image, kept: list[relocations.Kept]) -> It
 def _what_fits(layout: Layout, bytes_: code.Bytes, one: relocations.Kept, around: list[relocations.Kept]) -> int | None:
     """The offset that the access has, if it is not the one that is meant."""
     home, place, kind, target = one
-    near = [other for other in around if other.home is home and other.target == target and abs(other.place - place) <= _PAIR_BYTES]
+    near = [
+        other
+        for other in around
+        if other.home is home and other.target == target and abs(other.place - place) <= _PAIR_BYTES
+    ]
     types = {other.type for other in near}
     word = bytes_.number(home, place, 4)
     if layout.arch == "aarch64":
-        if kind == aarch64.MOVW_UABS_G0_NC and target >= _HALF and not types & {aarch64.MOVW_UABS_G1, aarch64.MOVW_UABS_G1_NC}:
+        if (
+            kind == aarch64.MOVW_UABS_G0_NC
+            and target >= _HALF
+            and not types & {aarch64.MOVW_UABS_G1, aarch64.MOVW_UABS_G1_NC}
+        ):
             return target % _HALF
         low = kind == aarch64.ADD_ABS_LO12_NC or kind in aarch64.LDST_ABS_LO12_NC
         reserved = _register(layout, aarch64.REGISTERS)
@@ -108,7 +118,11 @@ def _what_fits(layout: Layout, bytes_: code.Bytes, one: relocations.Kept, around
 def _moves(layout: Layout, image: Image) -> Found:
     """AArch64: offsets of one `movz`, that are added to a base."""
     low = {variable.offset for variable in layout.variables if variable.offset is not None and variable.offset < _HALF}
-    high = {variable.offset % _HALF: variable for variable in layout.variables if variable.offset is not None and variable.offset >= _HALF}
+    high = {
+        variable.offset % _HALF: variable
+        for variable in layout.variables
+        if variable.offset is not None and variable.offset >= _HALF
+    }
     bytes_ = code.Bytes(image)
     reserved = _register(layout, aarch64.REGISTERS)
     registers = frozenset() if reserved is None else frozenset({reserved})
@@ -130,7 +144,11 @@ def _immediates(layout: Layout, image: Image) -> Found:
     base = _register(layout, riscv.REGISTERS if is_riscv else loongarch64.REGISTERS)
     if base is None:
         return Found([], [], False)
-    beyond = [variable for variable in layout.variables if variable.offset is not None and variable.offset + variable.size > 0x800]
+    beyond = [
+        variable
+        for variable in layout.variables
+        if variable.offset is not None and variable.offset + variable.size > 0x800
+    ]
     at = {
         riscv.signed(offset): variable
         for variable in beyond

@@ -20,7 +20,7 @@ _TO_ZERO, _TO_GP = "T01 relaxed-to-zero", "T02 relaxed-to-gp"
 # So many places say enough, and all of them in a large kernel take time.
 _MOST_PLACES = 10_000
 
-# An upper part that a relaxation removed leaves a relocation of type NONE; the rest of its address follows it this close.
+# An upper part that a relaxation removed leaves a relocation of type NONE; the rest of its address is this close.
 _PAIR_BYTES = 64
 
 
@@ -34,7 +34,10 @@ class Place(NamedTuple):
 
 def based_on_zero(layout: Layout, image: Image) -> list[Place]:
     """The accesses to the template's own addresses, where those of the CPU's area were meant."""
-    places = {place.address: place for place in (*_zero_accesses(layout, image), *_overwritten_sums(layout, image), *_relaxed_sums(layout, image))}
+    places = {
+        place.address: place
+        for place in (*_zero_accesses(layout, image), *_overwritten_sums(layout, image), *_relaxed_sums(layout, image))
+    }
     return [places[address] for address in sorted(places)]
 
 
@@ -117,7 +120,7 @@ def adds_gp(image: Image) -> bool:
 
 
 def based_on_gp(layout: Layout, image: Image, pointer: int | None) -> OfPointer:
-    """The accesses relative to gp that are no accessor's, where gp holds the area and `pointer` is __global_pointer$."""
+    """The accesses relative to gp that are no accessor's; gp holds the area, and `pointer` is __global_pointer$."""
     ordinary: list[Place] = []
     doubtful: list[Place] = []
     # Without the symbol nothing is relaxed: an offset that means another variable, wrapped, is not this fault.

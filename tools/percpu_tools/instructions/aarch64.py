@@ -55,7 +55,7 @@ def added_registers(word: int) -> tuple[int, int] | None:
 
 
 def added_to_base(code: Bytes, home: Section, start: int, registers: frozenset[int]) -> bool:
-    """Whether the offset that the `movz` at `start` makes is added to a base: one of `registers`, or one read close by."""
+    """Whether the offset that the `movz` at `start` makes is added to a base: one of `registers`, or read close by."""
     bases = set(registers)
     for address in range(max(start - 4 * _NEAR_BASE, home.address), start, 4):
         register = base_read(code.number(home, address, 4))

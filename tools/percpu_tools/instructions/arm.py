@@ -66,7 +66,7 @@ def _used_in_t32(code: Bytes, home: Section, start: int) -> bool:
             address += 4
             if first & 0xFBF0 in (0xF240, 0xF2C0) and second >> 8 & 15 == register:
                 continue
-            # Loads and stores of single words, halves and bytes with an immediate: bit 7 of the first half, or bit 11 of the second.
+            # Loads and stores with an immediate: bit 7 of the first half, or bit 11 of the second, says so.
             if first & 0xFE00 == 0xF800 and (first & 0x80 or second & 0x800):
                 if first & 15 == register:
                     return True

@@ -87,7 +87,9 @@ def addition_pattern(base: int) -> re.Pattern[bytes]:
     """The additions of that register to another one, and what looks like them; `added` tells."""
     compressed = 2 | (base << 2) & 0x7C
     first = _one_of((compressed, compressed | 0x80, 0x33, 0xB3))
-    return re.compile(first + rb"(?:(?<=[\x33\xb3])(?=[\x00-\x0f\x80-\x8f].[\x00\x01])|(?<![\x33\xb3])(?=[\x90-\x9f]))", re.DOTALL)
+    return re.compile(
+        first + rb"(?:(?<=[\x33\xb3])(?=[\x00-\x0f\x80-\x8f].[\x00\x01])|(?<![\x33\xb3])(?=[\x90-\x9f]))", re.DOTALL
+    )
 
 
 def _one_of(values: Iterable[int]) -> bytes:

@@ -43,7 +43,9 @@ def stack_guard(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     if layout.arch != "x86_64" or not layout.has_areas or not layout.template_size or layout.load_start is None:
         return
-    segment = layout.note.base_register if layout.note is not None else layout.profile.base_registers.get(layout.arch, "gs")
+    segment = (
+        layout.note.base_register if layout.note is not None else layout.profile.base_registers.get(layout.arch, "gs")
+    )
     if segment not in ("gs", "fs"):
         return
     if not image.has_symbols:
@@ -75,7 +77,10 @@ def stack_guard(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
             )
             level, expected = "error" if begins else "warning", f"no variable at offset {first}, or no canary there"
         else:
-            message = f"the stack protector takes its canary from %{segment}:0x28, which in the in-image layout lies outside every area"
+            message = (
+                f"the stack protector takes its canary from %{segment}:0x28, "
+                "which in the in-image layout lies outside every area"
+            )
             level, expected = "error", "a canary that is not relative to the base register"
         yield Finding(
             level,
@@ -85,7 +90,11 @@ def stack_guard(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
             found=f"a comparison with %{segment}:0x28 at {where}",
             expected=expected,
             fix=(
-                *(("compile the file that owns the areas with -fstack-protector too: it then reserves the place",) if in_area else ()),
+                *(
+                    ("compile the file that owns the areas with -fstack-protector too: it then reserves the place",)
+                    if in_area
+                    else ()
+                ),
                 "compile with -mstack-protector-guard=global, or -mstack-protector-guard-reg and -symbol",
                 "compile with -fno-stack-protector",
             ),
@@ -98,7 +107,7 @@ def _is_meant_for_canary(variable: Variable) -> bool:
 
 
 def reach_of_immediate(layout: Layout) -> int:
-    """The reach of the shortest access, in bytes, 0 for no limit: what the runtime's note says, or the architecture has."""
+    """The reach of the shortest access in bytes, 0 for no limit: as the runtime's note or the architecture has it."""
     if layout.note is not None:
         return layout.note.near_reach or 0
     return TARGETS[layout.arch].near_reach if layout.arch in TARGETS else 0
@@ -128,7 +137,12 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
       added to the base and is what is left of a variable's offset, and on RISC-V and LoongArch64 negative
       offsets from the base register. Nothing is looked at while the template is within the shortest reach.
     """
-    if not layout.has_areas or layout.layout != "zero-vma" or not layout.template_size or layout.arch in (None, "x86_64"):
+    if (
+        not layout.has_areas
+        or layout.layout != "zero-vma"
+        or not layout.template_size
+        or layout.arch in (None, "x86_64")
+    ):
         return
     limit = reach_of_immediate(layout)
     if not limit or layout.template_size <= limit:
@@ -165,8 +179,8 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
         other = layout.variable_at(becomes)
         yield Finding(
             "error",
-            f"an access to {variable.name} has lost the upper bits of the offset, and goes to {other.name if other else 'no variable'}"
-            + _more(len(wrapped)),
+            f"an access to {variable.name} has lost the upper bits of the offset, "
+            f"and goes to {other.name if other else 'no variable'}" + _more(len(wrapped)),
             symbol=function,
             section=home.name,
             found=f"offset {becomes:#x} in place of {variable.offset or 0:#x}, at {where}",
@@ -178,13 +192,13 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
         return
     if doubtful:
         yield NotJudged(
-            f"{len(doubtful)} accesses (the first at {doubtful[0]:#x}) are to variables within 64 KiB, or to others that lie a multiple "
-            "of 64 KiB behind them, and no relocations are kept; link with --emit-relocs"
+            f"{len(doubtful)} accesses (the first at {doubtful[0]:#x}) are to variables within 64 KiB, or to others "
+            "that lie a multiple of 64 KiB behind them, and no relocations are kept; link with --emit-relocs"
         )
     elif not is_complete:
         yield NotJudged(
-            f"the template is larger than the {limit} bytes that the shortest access reaches, and no relocations are kept that "
-            "tell which accesses are to what lies behind; link with --emit-relocs"
+            f"the template is larger than the {limit} bytes that the shortest access reaches, and no relocations are "
+            "kept that tell which accesses are to what lies behind; link with --emit-relocs"
         )
 
 
@@ -200,7 +214,13 @@ _REACH_MENDS = {
 }
 
 
-@rule("T08", "outside-accessors", "code outside accessors addresses per-CPU storage", needs_symbols=False, needs=(profiles.RUNTIME,))
+@rule(
+    "T08",
+    "outside-accessors",
+    "code outside accessors addresses per-CPU storage",
+    needs_symbols=False,
+    needs=(profiles.RUNTIME,),
+)
 def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
@@ -228,7 +248,9 @@ def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJud
     from percpu_tools import relocations
 
     if not relocations.tables(image):
-        yield NotJudged("which code names per-CPU storage only relocations tell, and none are kept; link with --emit-relocs")
+        yield NotJudged(
+            "which code names per-CPU storage only relocations tell, and none are kept; link with --emit-relocs"
+        )
         return
     from percpu_tools import code
     from percpu_tools.evidence import outside

@@ -20,7 +20,9 @@ def _more(places: int) -> str:
     return f"; {places - 1} more such places" if places > 1 else ""
 
 
-@rule("T01", "relaxed-to-zero", "RISC-V: an access is based on `zero` in place of the base register", needs_symbols=False)
+@rule(
+    "T01", "relaxed-to-zero", "RISC-V: an access is based on `zero` in place of the base register", needs_symbols=False
+)
 def relaxed_to_zero(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
@@ -73,10 +75,15 @@ def relaxed_to_zero(layout: Layout, image: Image) -> Iterator[Finding | NotJudge
             ),
         )
     if not places and not relocations.tables(image):
-        yield NotJudged("an offset made by one addition to `zero` looks like any small number, and no relocations are kept; link with --emit-relocs")
+        yield NotJudged(
+            "an offset made by one addition to `zero` looks like any small number, and no relocations are kept; "
+            "link with --emit-relocs"
+        )
 
 
-@rule("T02", "relaxed-to-gp", "RISC-V: code uses gp for ordinary data while it is the base register", needs_symbols=False)
+@rule(
+    "T02", "relaxed-to-gp", "RISC-V: code uses gp for ordinary data while it is the base register", needs_symbols=False
+)
 def relaxed_to_gp(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
@@ -113,10 +120,14 @@ def relaxed_to_gp(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]
     pointer = relaxation.global_pointer(image)
     if register is None and not relaxation.adds_gp(image):
         if pointer is not None:
-            yield NotJudged(f"{relaxation.GLOBAL_POINTER} is defined, and neither a note nor the code says that gp is the base register")
+            yield NotJudged(
+                f"{relaxation.GLOBAL_POINTER} is defined, "
+                "and neither a note nor the code says that gp is the base register"
+            )
         return
     mends = (
-        f"leave {relaxation.GLOBAL_POINTER} out of the linker script; in place of GNU ld's own script use one of the kernel's",
+        f"leave {relaxation.GLOBAL_POINTER} out of the linker script; "
+        "in place of GNU ld's own script use one of the kernel's",
         "build with the feature base-register=tp",
         "link with --no-relax",
     )
@@ -136,11 +147,15 @@ def relaxed_to_gp(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]
     if pointer is None or places:
         return
     if doubtful:
-        yield NotJudged(f"{len(doubtful)} accesses relative to gp may be to variables or to ordinary data, and no relocations are kept; link with --emit-relocs")
+        yield NotJudged(
+            f"{len(doubtful)} accesses relative to gp may be to variables or to ordinary data, "
+            "and no relocations are kept; link with --emit-relocs"
+        )
     elif layout.layout == "zero-vma" and not relaxation.is_unrelaxed(image, pointer):
         yield Finding(
             "warning",
-            f"{relaxation.GLOBAL_POINTER} is defined while gp holds the per-CPU base: the linker may make accesses to ordinary data relative to gp",
+            f"{relaxation.GLOBAL_POINTER} is defined while gp holds the per-CPU base: "
+            "the linker may make accesses to ordinary data relative to gp",
             symbol=relaxation.GLOBAL_POINTER,
             found=f"{relaxation.GLOBAL_POINTER} at {pointer:#x}",
             expected="no such symbol",
