@@ -401,6 +401,15 @@ class TestT04OffsetOutOfReach:
     def test_64_kib_reached(self, tmp_path, build, kept):
         form, clobbers = (self.WHOLE, "r3") if build.arch == "arm" else (self.BOTH, "x9")
         code = assembly(form, "long", clobbers=clobbers)
+        # The lower bits first: what is left of them is not all of the offset.
+        code += assembly(
+            form.replace("movk %0, #:abs_g0_nc:percpu_storage_x; ", "").replace(
+                "#:abs_g1:percpu_storage_x", "#:abs_g0_nc:percpu_storage_x; movk %0, #:abs_g1:percpu_storage_x"
+            ),
+            "long",
+            "other",
+            clobbers,
+        )
         low = assembly(
             (self.MOVW if build.arch == "arm" else self.MOVZ["load"]).replace("storage_x", "storage_ballast"),
             "long",
