@@ -52,11 +52,19 @@ def measure(quick: bool, progress: Callable[[str], None]) -> Table:
         ratio = Spread.of_ratios(times["check"], times["readelf"])
         symbols = toolchain.run(["readelf", "-sW", str(path)]).stdout.count("\n")
         size = path.stat().st_size >> 20
-        table.rows.append((name, size, symbols, Spread.of(times["readelf"]), Spread.of(times["check"]), ratio, round(memory)))
-        table.goals.append(Goal(f"{name}: within {MOST_TIME} times readelf -sW", f"{ratio.median:.2f} times", ratio.median <= MOST_TIME))
+        table.rows.append(
+            (name, size, symbols, Spread.of(times["readelf"]), Spread.of(times["check"]), ratio, round(memory))
+        )
+        table.goals.append(
+            Goal(
+                f"{name}: within {MOST_TIME} times readelf -sW", f"{ratio.median:.2f} times", ratio.median <= MOST_TIME
+            )
+        )
         table.goals.append(Goal(f"{name}: less than {MOST_MEMORY} MB", f"{memory:.0f} MB", memory < MOST_MEMORY))
     if not given:
-        table.notes.append("PERCPU_VMLINUX=FILE measures a distribution's vmlinux too (Debian: linux-image-VERSION-dbg).")
+        table.notes.append(
+            "PERCPU_VMLINUX=FILE measures a distribution's vmlinux too (Debian: linux-image-VERSION-dbg)."
+        )
     return table
 
 
@@ -78,9 +86,14 @@ def _kernel(folder: Path, symbols: int) -> Path:
     target = folder / f"kernel-{symbols}.elf"
     if target.exists():
         return target
-    functions = (f".type {name}, @function\n{name}: ret\n.size {name}, 1\n" for name in (f"subsystem_{n % 997}_function_{n}" for n in range(symbols)))
+    functions = (
+        f".type {name}, @function\n{name}: ret\n.size {name}, 1\n"
+        for name in (f"subsystem_{n % 997}_function_{n}" for n in range(symbols))
+    )
     (folder / "functions.s").write_text(".section .note.GNU-stack\n.text\n" + "".join(functions))
     toolchain.run(["as", str(folder / "functions.s"), "-o", str(folder / "functions.o")])
     variables = "".join(variable(f"per_cpu_state_of_{n}", ".data..percpu", 8 * (n % 30 + 1)) for n in range(VARIABLES))
     kernel = toolchain.compile_c(folder, toolchain.KERNEL + LINUX_AT_ZERO.source + variables)
-    return toolchain.link(folder, [kernel, folder / "functions.o"], [LINUX_AT_ZERO.script], "--no-warn-rwx-segments", name=target.name)
+    return toolchain.link(
+        folder, [kernel, folder / "functions.o"], [LINUX_AT_ZERO.script], "--no-warn-rwx-segments", name=target.name
+    )

@@ -1,4 +1,4 @@
-"""Small kernels linked as other projects link theirs: the sections, symbols and addresses of each, and our own words."""
+"""Small kernels linked as other projects link theirs: the sections, symbols and addresses of each."""
 
 from __future__ import annotations
 
@@ -93,7 +93,11 @@ LINUX_AT_ZERO = Project(
 
 LINUX_IN_IMAGE = Project(
     "linux",
-    _HEAD + "  .data..percpu : AT(ADDR(.data..percpu) - OFFSET)\n  {\n    __per_cpu_load = .;\n" + _LINUX_INPUT + "  }\n" + _TAIL,
+    _HEAD
+    + "  .data..percpu : AT(ADDR(.data..percpu) - OFFSET)\n  {\n    __per_cpu_load = .;\n"
+    + _LINUX_INPUT
+    + "  }\n"
+    + _TAIL,
     _LINUX_SOURCE,
     "in-image",
     0x2100,
@@ -111,7 +115,11 @@ _RUST_SECTION = """\
     _percpu_load_end = .;
   }}
   . = _percpu_start + SIZEOF(.percpu);
-  .percpu_areas (NOLOAD) : AT(ADDR(.percpu_areas) - OFFSET) {{ . += ALIGN(SIZEOF(.percpu), 64) * 4 - SIZEOF(.percpu); _percpu_end = .; }}
+  .percpu_areas (NOLOAD) : AT(ADDR(.percpu_areas) - OFFSET) 
+  {{
+    . += ALIGN(SIZEOF(.percpu), 64) * 4 - SIZEOF(.percpu);
+    _percpu_end = .;
+  }}
 """
 
 # Names as rustc 1.95 (v0) and older compilers mangle them.
@@ -144,10 +152,11 @@ XEN = Project(
     _HEAD
     + _TAIL.replace(
         "__bss_start = .;",
-        "__bss_start = .; *(.bss.page_aligned) . = ALIGN(4096); __per_cpu_start = .; *(.bss.percpu.page_aligned) *(.bss.percpu)"
+        "__bss_start = .; *(.bss.page_aligned) . = ALIGN(4096);"
+        " __per_cpu_start = .; *(.bss.percpu.page_aligned) *(.bss.percpu)"
         " . = ALIGN(64); *(.bss.percpu.read_mostly) . = ALIGN(64); __per_cpu_data_end = .;",
     ),
-    "char page[4096] __attribute__((section(\".bss.page_aligned\"), used));\n"
+    'char page[4096] __attribute__((section(".bss.page_aligned"), used));\n'
     + variable("per_cpu__curr_vcpu", ".bss.percpu", 8, 0)
     + variable("per_cpu__tss_page", ".bss.percpu.page_aligned", 4096, 0, 4096)
     + variable("per_cpu__cpu_sibling_mask", ".bss.percpu.read_mostly", 8, 0),

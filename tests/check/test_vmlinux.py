@@ -38,8 +38,14 @@ def test_template_as_readelf_and_nm_have_it(vmlinux, report):
     sections = toolchain.run(["readelf", "-SW", vmlinux]).stdout
     number, address, size = re.search(r"\[ *(\d+)\] \.data\.\.percpu +PROGBITS +(\w+) \w+ (\w+)", sections).groups()
     bounds = toolchain.run(["nm", vmlinux]).stdout
-    start, end = (int(re.search(rf"^(\w+) \w __per_cpu_{name}$", bounds, re.MULTILINE)[1], 16) for name in ("start", "end"))
-    assert (layout.section.number, layout.section.address, layout.section.size) == (int(number), int(address, 16), int(size, 16))
+    start, end = (
+        int(re.search(rf"^(\w+) \w __per_cpu_{name}$", bounds, re.MULTILINE)[1], 16) for name in ("start", "end")
+    )
+    assert (layout.section.number, layout.section.address, layout.section.size) == (
+        int(number),
+        int(address, 16),
+        int(size, 16),
+    )
     assert (layout.load_start, layout.template_size) == (start, end - start)
     # Address 0 on x86_64 up to 6.14, an ordinary one elsewhere and since.
     assert layout.layout == ("zero-vma" if start == 0 else "in-image")
@@ -53,7 +59,12 @@ def test_variables_as_readelf_and_nm_have_them(vmlinux, report):
     told: Counter[tuple[str, int, int]] = Counter()
     for line in toolchain.run(["readelf", "-sW", vmlinux]).stdout.splitlines():
         words = line.split()
-        if len(words) == 8 and words[6] == str(layout.section.number) and words[3] in ("OBJECT", "NOTYPE") and words[2] != "0":
+        if (
+            len(words) == 8
+            and words[6] == str(layout.section.number)
+            and words[3] in ("OBJECT", "NOTYPE")
+            and words[2] != "0"
+        ):
             told[words[7], int(words[1], 16), int(words[2], 0)] += 1
     assert found == told
     by_nm = Counter(

@@ -39,7 +39,9 @@ class Hang(BaseException):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=1500, metavar="N")
     parser.add_argument("--first", type=int, default=0, metavar="N")
@@ -70,7 +72,9 @@ def main() -> int:
             if isinstance(error, KeyboardInterrupt):
                 raise
             last = traceback.extract_tb(error.__traceback__)[-1]
-            failures.append(f"run {number}, of {name}: {type(error).__name__}: {error}, at {Path(last.filename).name}:{last.lineno}")
+            failures.append(
+                f"run {number}, of {name}: {type(error).__name__}: {error}, at {Path(last.filename).name}:{last.lineno}"
+            )
             (options.folder / f"failed-{number}.elf").write_bytes(data)
             print(failures[-1], flush=True)
             if len(failures) == 50:
@@ -83,7 +87,10 @@ def main() -> int:
     if growth > GROWTH:
         failures.append(f"the process grew by {growth >> 20} MB")
     taken = time.monotonic() - started
-    print(f"{options.runs} runs, {judged} judged and the others refused, {len(failures)} failures, {taken:.0f} s, grown by {growth >> 10} kB")
+    print(
+        f"{options.runs} runs, {judged} judged and the others refused, {len(failures)} failures,"
+        f" {taken:.0f} s, grown by {growth >> 10} kB"
+    )
     for failure in failures:
         print(failure)
     return 1 if failures else 0
@@ -93,7 +100,13 @@ def _run(path: Path, chance: Random) -> bool:
     """Whether the file was judged; it may be refused too."""
     profile = chance.choice(_PROFILES)
     try:
-        report = check(path, cpu_num=chance.choice((None, 4)), profile=profile, types=chance.random() < 0.05, budget=chance.choice((None, 64)))
+        report = check(
+            path,
+            cpu_num=chance.choice((None, 4)),
+            profile=profile,
+            types=chance.random() < 0.05,
+            budget=chance.choice((None, 64)),
+        )
     except PercpuError as error:
         message = str(error)
         assert str(path) in message and "\n" not in message, message

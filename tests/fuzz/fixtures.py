@@ -49,7 +49,9 @@ def build(folder: Path) -> dict[str, bytes]:
     case = test_contents.TestT15ConstructorTouchesTemplate
     source = case.SOURCE + test_contents.in_template("int *percpu_storage_p = &percpu_storage_x;", "p")
     kernel = test_contents.compile_cxx(here, source)
-    done = toolchain.try_link(here, [kernel], [test_contents.in_image("0x200000").replace(*case.TABLE)], "--emit-relocs", linker="lld")
+    done = toolchain.try_link(
+        here, [kernel], [test_contents.in_image("0x200000").replace(*case.TABLE)], "--emit-relocs", linker="lld"
+    )
     assert done.returncode == 0, done.stderr
     add("constructors", here / "kernel.elf")
 
@@ -62,9 +64,31 @@ def build(folder: Path) -> dict[str, bytes]:
     for order, flags, emulation in (("little", [], "aarch64linux"), ("big", ["-mbig-endian"], "aarch64linuxb")):
         here = place(f"aarch64-{order}")
         (here / "x.c").write_text("void _start(void) {}\n" + VARIABLES)
-        toolchain.run(["aarch64-linux-gnu-gcc", "-c", *flags, "-ffreestanding", "-fno-pic", str(here / "x.c"), "-o", str(here / "x.o")])
+        toolchain.run(
+            [
+                "aarch64-linux-gnu-gcc",
+                "-c",
+                *flags,
+                "-ffreestanding",
+                "-fno-pic",
+                str(here / "x.c"),
+                "-o",
+                str(here / "x.o"),
+            ]
+        )
         (here / "x.ld").write_text(code_builds.ZERO_VMA)
-        link = ["aarch64-linux-gnu-ld", "-m", emulation, *_SMALL_PAGES, "--emit-relocs", "-T", str(here / "x.ld"), str(here / "x.o"), "-o", str(here / "x.elf")]
+        link = [
+            "aarch64-linux-gnu-ld",
+            "-m",
+            emulation,
+            *_SMALL_PAGES,
+            "--emit-relocs",
+            "-T",
+            str(here / "x.ld"),
+            str(here / "x.o"),
+            "-o",
+            str(here / "x.elf"),
+        ]
         toolchain.run([*link, "-EB" if order == "big" else "-EL"])
         add(here.name, here / "x.elf")
 
@@ -72,7 +96,16 @@ def build(folder: Path) -> dict[str, bytes]:
         here = place(f"arm-{order}")
         (here / "x.c").write_text("void _start(void) {}\n" + VARIABLES)
         (here / "x.ld").write_text(code_builds.ZERO_VMA)
-        link = ["-nostdlib", "-ffreestanding", "-Wl,--emit-relocs", "-T", str(here / "x.ld"), str(here / "x.c"), "-o", str(here / "x.elf")]
+        link = [
+            "-nostdlib",
+            "-ffreestanding",
+            "-Wl,--emit-relocs",
+            "-T",
+            str(here / "x.ld"),
+            str(here / "x.c"),
+            "-o",
+            str(here / "x.elf"),
+        ]
         toolchain.run(["arm-none-eabi-gcc", *flags, *link])
         add(here.name, here / "x.elf")
 
@@ -80,7 +113,9 @@ def build(folder: Path) -> dict[str, bytes]:
         if compiler.name == "clang":
             here = place(f"runtime-{compiler.arch}")
             objects = code_builds.compile_with_runtime(here, compiler, _CODE + _USE, "", "-O1")
-            code_builds.link_with_runtime(here, code_builds.Build(compiler, "lld"), objects, "", "--emit-relocs", *_SMALL_PAGES)
+            code_builds.link_with_runtime(
+                here, code_builds.Build(compiler, "lld"), objects, "", "--emit-relocs", *_SMALL_PAGES
+            )
             add(here.name, here / "kernel.elf")
 
     for name, project in projects.PROJECTS.items():

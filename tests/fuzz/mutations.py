@@ -11,38 +11,48 @@ import struct
 from dataclasses import dataclass, field
 from random import Random
 
+
+def _fields(text: str) -> tuple[tuple[str, int, int], ...]:
+    """`name:place:size` of each field, in bytes."""
+    return tuple((name, int(at), int(size)) for name, at, size in (word.split(":") for word in text.split()))
+
+
 _EHDR = {
-    32: (("e_type", 16, 2), ("e_machine", 18, 2), ("e_entry", 24, 4), ("e_phoff", 28, 4), ("e_shoff", 32, 4), ("e_phentsize", 42, 2)),
-    64: (("e_type", 16, 2), ("e_machine", 18, 2), ("e_entry", 24, 8), ("e_phoff", 32, 8), ("e_shoff", 40, 8), ("e_phentsize", 54, 2)),
-}
-_EHDR_REST = {
-    32: (("e_phnum", 44, 2), ("e_shentsize", 46, 2), ("e_shnum", 48, 2), ("e_shstrndx", 50, 2)),
-    64: (("e_phnum", 56, 2), ("e_shentsize", 58, 2), ("e_shnum", 60, 2), ("e_shstrndx", 62, 2)),
+    32: _fields("e_type:16:2 e_machine:18:2 e_entry:24:4 e_phoff:28:4 e_shoff:32:4 e_phentsize:42:2")
+    + _fields("e_phnum:44:2 e_shentsize:46:2 e_shnum:48:2 e_shstrndx:50:2"),
+    64: _fields("e_type:16:2 e_machine:18:2 e_entry:24:8 e_phoff:32:8 e_shoff:40:8 e_phentsize:54:2")
+    + _fields("e_phnum:56:2 e_shentsize:58:2 e_shnum:60:2 e_shstrndx:62:2"),
 }
 _SHDR = {
-    32: tuple((name, 4 * n, 4) for n, name in enumerate("name type flags addr offset size link info align entsize".split())),
-    64: (("name", 0, 4), ("type", 4, 4), ("flags", 8, 8), ("addr", 16, 8), ("offset", 24, 8), ("size", 32, 8))
-    + (("link", 40, 4), ("info", 44, 4), ("align", 48, 8), ("entsize", 56, 8)),
+    32: _fields(
+        "name:0:4 type:4:4 flags:8:4 addr:12:4 offset:16:4 size:20:4 link:24:4 info:28:4 align:32:4 entsize:36:4"
+    ),
+    64: _fields(
+        "name:0:4 type:4:4 flags:8:8 addr:16:8 offset:24:8 size:32:8 link:40:4 info:44:4 align:48:8 entsize:56:8"
+    ),
 }
 _PHDR = {
-    32: tuple((name, 4 * n, 4) for n, name in enumerate("type offset vaddr paddr filesz memsz flags align".split())),
-    64: (("type", 0, 4), ("flags", 4, 4)) + tuple((name, 8 + 8 * n, 8) for n, name in enumerate("offset vaddr paddr filesz memsz align".split())),
+    32: _fields("type:0:4 offset:4:4 vaddr:8:4 paddr:12:4 filesz:16:4 memsz:20:4 flags:24:4 align:28:4"),
+    64: _fields("type:0:4 flags:4:4 offset:8:8 vaddr:16:8 paddr:24:8 filesz:32:8 memsz:40:8 align:48:8"),
 }
 _SYM = {
-    32: (("name", 0, 4), ("value", 4, 4), ("size", 8, 4), ("info", 12, 1), ("shndx", 14, 2)),
-    64: (("name", 0, 4), ("info", 4, 1), ("shndx", 6, 2), ("value", 8, 8), ("size", 16, 8)),
+    32: _fields("name:0:4 value:4:4 size:8:4 info:12:1 shndx:14:2"),
+    64: _fields("name:0:4 info:4:1 shndx:6:2 value:8:8 size:16:8"),
 }
 _REL = {(32, 9): (4, 4), (32, 4): (4, 4, 4), (64, 9): (8, 8), (64, 4): (8, 8, 8)}
 _SIZES = {"shdr": {32: 40, 64: 64}, "phdr": {32: 32, 64: 56}, "sym": {32: 16, 64: 24}}
 
 # Names that mean something to the rules, put where others were.
 _NAMES = (
-    *(b"_percpu_load_start", b"_percpu_load_end", b"_percpu_start", b"_percpu_end", b"_percpu_stride", b"_percpu_cpu_num"),
-    *(b"_percpu_near_end", b"_percpu_template", b"__bss_start", b"__bss_end", b"__per_cpu_start", b"__per_cpu_end", b"__per_cpu_load"),
-    *(b"percpu_storage_a", b"percpu_near_b", b"_ZN1a16percpu_storage_xE", b"_ZTV1x", b"__PERCPU_X", b"per_cpu__y", b"_percpu_workers_start"),
-    *(b".percpu", b".data..percpu", b".note.percpu", b".init_array", b".percpu_areas", b"__stack_chk_fail", b"__global_pointer$"),
-    *(b"_RNvNtC1a1b1c", b"_ZN99999a", b"\xff\xfe\x80", b"\x1b[31m", b"<script>", b"....", b"a.b.c", b"{0}[x](y)"),
-)
+    b"_percpu_load_start _percpu_load_end _percpu_start _percpu_end _percpu_stride _percpu_cpu_num _percpu_near_end"
+    b" _percpu_template _percpu_workers_start __bss_start __bss_end __per_cpu_start __per_cpu_end __per_cpu_load"
+    b" percpu_storage_a percpu_near_b _ZN1a16percpu_storage_xE _ZTV1x __PERCPU_X per_cpu__y __stack_chk_fail"
+    b" __global_pointer$ .percpu .data..percpu .note.percpu .init_array .percpu_areas _RNvNtC1a1b1c _ZN99999a"
+    b" \xff\xfe\x80 \x1b[31m <script> .... a.b.c {0}[x](y)"
+).split(b" ")
+
+# Types, special indexes and a page: numbers that fields have.
+_NUMBERS = (*range(5), 8, 9, 11, 14, 18, 19, 0xFFF1, 0xFFFF, 0x1000)
 
 
 @dataclass
@@ -71,11 +81,17 @@ def shape(data: bytes) -> Shape:
     """The structures of an undamaged file."""
     elf_class, order = 32 * data[4], "<" if data[5] == 1 else ">"
     result = Shape(elf_class, order)
-    fields = _EHDR[elf_class] + _EHDR_REST[elf_class]
-    header = {name: int.from_bytes(data[at : at + size], "little" if order == "<" else "big") for name, at, size in fields}
+    fields = _EHDR[elf_class]
+    header = {
+        name: int.from_bytes(data[at : at + size], "little" if order == "<" else "big") for name, at, size in fields
+    }
     result.tables.append(Table("ehdr", 0, 1, 64, (*fields, ("class", 4, 1), ("data", 5, 1), ("osabi", 7, 1))))
-    result.tables.append(Table("shdr", header["e_shoff"], header["e_shnum"], _SIZES["shdr"][elf_class], _SHDR[elf_class]))
-    result.tables.append(Table("phdr", header["e_phoff"], header["e_phnum"], _SIZES["phdr"][elf_class], _PHDR[elf_class]))
+    result.tables.append(
+        Table("shdr", header["e_shoff"], header["e_shnum"], _SIZES["shdr"][elf_class], _SHDR[elf_class])
+    )
+    result.tables.append(
+        Table("phdr", header["e_phoff"], header["e_phnum"], _SIZES["phdr"][elf_class], _PHDR[elf_class])
+    )
     layout = struct.Struct(order + {32: "10I", 64: "IIQQQQIIQQ"}[elf_class])
     for number in range(header["e_shnum"]):
         _, kind, flags, _, offset, size, _, _, _, _ = layout.unpack_from(data, header["e_shoff"] + number * layout.size)
@@ -89,7 +105,9 @@ def shape(data: bytes) -> Shape:
             at = tuple((f"word{n}", sum(words[:n]), width) for n, width in enumerate(words))
             result.tables.append(Table("rel", offset, size // sum(words), sum(words), at))
         elif kind != 8:
-            what = {3: "strings", 7: "note", 14: "pointers"}.get(kind, "code" if flags & 4 else "data" if flags & 2 else "other")
+            what = {3: "strings", 7: "note", 14: "pointers"}.get(
+                kind, "code" if flags & 4 else "data" if flags & 2 else "other"
+            )
             result.contents.append((what, offset, size))
     return result
 
@@ -130,9 +148,18 @@ def _field(changed: bytearray, known: Shape, chance: Random) -> None:
         size,
         chance.choice(
             (
-                *(0, 1, 2, 3, 4, 8, 9, 11, 14, 18, 19, 0xFFF1, 0xFFFF, 0x1000, (1 << bits) - 1, (1 << (bits - 1)), (1 << (bits - 1)) - 1),
+                *_NUMBERS,
+                (1 << bits) - 1,
+                1 << (bits - 1),
+                (1 << (bits - 1)) - 1,
                 *(old + 1, old - 1, old * 2, old // 2, old ^ (1 << chance.randrange(bits)), -old, old + len(changed)),
-                *(len(changed), len(changed) - 1, len(changed) + 1, chance.getrandbits(bits), chance.randrange(len(changed))),
+                *(
+                    len(changed),
+                    len(changed) - 1,
+                    len(changed) + 1,
+                    chance.getrandbits(bits),
+                    chance.randrange(len(changed)),
+                ),
                 *[int.from_bytes(changed[other : other + size], _order(known))] * 4,
             )
         ),
@@ -157,7 +184,7 @@ def _name(changed: bytearray, known: Shape, chance: Random) -> None:
     at = chance.randrange(size)
     if chance.random() < 0.7:
         # Where a string begins, so that a symbol or a section has it.
-        at = changed.rfind(b"\0", offset, offset + at) + 1 - offset if at else 0
+        at = max(changed.rfind(b"\0", offset, offset + at) + 1 - offset, 0)
     end = min(offset + at + len(name), offset + size)
     changed[offset + at : end] = name[: end - offset - at]
 
@@ -186,9 +213,25 @@ def _note(changed: bytearray, known: Shape, chance: Random) -> None:
         return
     offset, size = chance.choice(notes)
     if chance.random() < 0.5:
-        _put(changed, offset + chance.choice((0, 4, 8)), 4, chance.choice((0, 1, 7, size, 0xFFFFFFFF, 0x7FFFFFFF, chance.getrandbits(32))), known)
+        _put(
+            changed,
+            offset + chance.choice((0, 4, 8)),
+            4,
+            chance.choice((0, 1, 7, size, 0xFFFFFFFF, 0x7FFFFFFF, chance.getrandbits(32))),
+            known,
+        )
         return
-    text = chance.choice((b"cache-line=9", b"layout=none\n", b"near-reach=999999999", b"arch=riscv32\n", b"base-register=tp\n", b"stack-guard=1\n", b"=\n=\n"))
+    text = chance.choice(
+        (
+            b"cache-line=9",
+            b"layout=none\n",
+            b"near-reach=999999999",
+            b"arch=riscv32\n",
+            b"base-register=tp\n",
+            b"stack-guard=1\n",
+            b"=\n=\n",
+        )
+    )
     at = offset + chance.randrange(size)
     end = min(at + len(text), offset + size)
     changed[at:end] = text[: end - at]

@@ -1,5 +1,7 @@
-"""percpu-check on damaged files: at random, in a process with a limit to its memory (`--mutations 100000` takes longer),
-and those of the folder `cases`, on each of which it once failed."""
+"""percpu-check on damaged files: at random, in a process with a limit to its memory, and those on which it once failed.
+
+`--mutations 100000` takes longer. The folder `cases` has the others.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ CASES = sorted(Path(__file__).with_name("cases").iterdir())
 def test_damaged_files_are_judged_or_refused(request, tmp_path):
     runs = request.config.getoption("--mutations")
     command = [sys.executable, "-m", "fuzz", str(tmp_path), "--runs", str(runs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300 + runs, check=False, env={**os.environ, "PYTHONPATH": str(TESTS)})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300 + runs,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     judged = int(done.stdout.split(" runs, ")[1].split(" judged")[0])
     # Changes that are refused at the first look would test little.

@@ -50,7 +50,11 @@ def compare(old: Layout, new: Layout) -> Comparison:
     """What is different in `new`."""
     before = _by_symbol(old)
     after = _by_symbol(new)
-    changes = [Change("removed", variable.name, variable, None, -variable.size) for symbol, variable in before.items() if symbol not in after]
+    changes = [
+        Change("removed", variable.name, variable, None, -variable.size)
+        for symbol, variable in before.items()
+        if symbol not in after
+    ]
     for symbol, variable in after.items():
         was = before.get(symbol)
         if was is None:

@@ -153,9 +153,21 @@ def read_header(data: Bytes) -> Header:
     layout = struct.Struct(("<" if little_endian else ">") + _HEADER[elf_class])
     if len(data) < 16 + layout.size:
         raise Truncated("the ELF header cannot be read: the file is truncated or damaged")
-    kind, machine, _, entry, programs, sections, _, _, program_size, program_count, section_size, section_count, names = (
-        layout.unpack_from(data, 16)
-    )
+    (
+        kind,
+        machine,
+        _,
+        entry,
+        programs,
+        sections,
+        _,
+        _,
+        program_size,
+        program_count,
+        section_size,
+        section_count,
+        names,
+    ) = layout.unpack_from(data, 16)
     header = Header(
         elf_class=elf_class,
         little_endian=little_endian,
@@ -192,7 +204,16 @@ def read_sections(header: Header, data: Bytes) -> tuple[Section, ...]:
     """The section headers, with their names."""
     if header.section_count > MOST_SECTIONS:
         raise ElfError(f"{header.section_count} section headers: expected at most {MOST_SECTIONS}")
-    entries = list(_entries(data, header.order + _SECTION[header.elf_class], "e_shoff", header.section_offset, header.section_count, header.section_entry_size))
+    entries = list(
+        _entries(
+            data,
+            header.order + _SECTION[header.elf_class],
+            "e_shoff",
+            header.section_offset,
+            header.section_count,
+            header.section_entry_size,
+        )
+    )
     names_begin = names_end = 0
     if 0 < header.names_section < len(entries):
         _, _, _, _, offset, size, *_ = entries[header.names_section]
@@ -225,9 +246,11 @@ def _text(data: Bytes, begin: int, end: int) -> str:
 
 def read_segments(header: Header, data: Bytes, most: int) -> tuple[Segment, ...]:
     """The load segments, of which there may be `most`."""
-    found = []
+    found: list[Segment] = []
     layout = header.order + _PROGRAM[header.elf_class]
-    for entry in _entries(data, layout, "e_phoff", header.program_offset, header.program_count, header.program_entry_size):
+    for entry in _entries(
+        data, layout, "e_phoff", header.program_offset, header.program_count, header.program_entry_size
+    ):
         if entry[0] != _PT_LOAD:
             continue
         if len(found) == most:
@@ -240,7 +263,9 @@ def read_segments(header: Header, data: Bytes, most: int) -> tuple[Segment, ...]
     return tuple(found)
 
 
-def _entries(data: Bytes, layout: str, field: str, offset: int, count: int, entry_size: int) -> Iterator[tuple[int, ...]]:
+def _entries(
+    data: Bytes, layout: str, field: str, offset: int, count: int, entry_size: int
+) -> Iterator[tuple[int, ...]]:
     """The entries of a table of headers."""
     if count == 0:
         return
@@ -258,7 +283,7 @@ def _ends_behind(count: int, field: str, end: int, data: Bytes) -> str:
 
 
 def notes(contents: Bytes, order: str) -> Iterator[tuple[bytes, int, bytes]]:
-    """Name, type and description of each note of a section (gABI, "Note Section"), up to the first that is not whole."""
+    """Name, type and description of a section's notes (gABI, "Note Section"), up to the first that is not whole."""
     at = 0
     while at + 12 <= len(contents):
         name_size, description_size, kind = struct.unpack_from(order + "III", contents, at)
@@ -267,4 +292,6 @@ def notes(contents: Bytes, order: str) -> Iterator[tuple[bytes, int, bytes]]:
         at = description + -(-description_size // 4) * 4
         if description + description_size > len(contents):
             return
-        yield bytes(contents[begin : begin + name_size]).rstrip(b"\0"), kind, bytes(contents[description : description + description_size])
+        yield bytes(contents[begin : begin + name_size]).rstrip(b"\0"), kind, bytes(
+            contents[description : description + description_size]
+        )

@@ -199,12 +199,16 @@ class Image:
         with self._reading(f"section {section.name}"):
             layout = struct.Struct(self._order + _RELOCATION_FORMAT[self.elf_class, section.type])
             if section.entry_size != layout.size or section.size % layout.size:
-                raise PercpuError(f"{self.path}: entries of {section.entry_size} bytes in {section.name}: expected {layout.size}")
+                raise PercpuError(
+                    f"{self.path}: entries of {section.entry_size} bytes in {section.name}: expected {layout.size}"
+                )
             link = self.section_at(section.link)
             table = self._table(link) if link is not None and link.type in ("SHT_SYMTAB", "SHT_DYNSYM") else None
             shift = 32 if self.elf_class == 64 else 8
             contents = self._contents(section, _LARGEST_RELOCATIONS)
-            rows: Iterable[int] = range(section.size // layout.size) if ranges is None else self._rows_for(contents, layout.size, ranges)
+            rows: Iterable[int] = (
+                range(section.size // layout.size) if ranges is None else self._rows_for(contents, layout.size, ranges)
+            )
             for row in rows:
                 offset, info, *addend = layout.unpack_from(contents, row * layout.size)
                 index = info >> shift
@@ -261,13 +265,20 @@ class Image:
         except elf.ElfError as error:
             raise PercpuError(f"{self.path}: {error}") from error
         except (struct.error, OverflowError) as error:
-            raise PercpuError(f"{self.path}: {what} cannot be read: the file is truncated or damaged", fix=_AGAIN) from error
+            raise PercpuError(
+                f"{self.path}: {what} cannot be read: the file is truncated or damaged", fix=_AGAIN
+            ) from error
 
     def _check_overlap(self) -> None:
         size = len(self._bytes)
-        claimed = sum(min(section.size, max(size - section.offset, 0)) for section in self.sections if section.has_bytes)
+        claimed = sum(
+            min(section.size, max(size - section.offset, 0)) for section in self.sections if section.has_bytes
+        )
         if claimed > _MOST_OVERLAP * size:
-            raise PercpuError(f"{self.path}: its sections claim {claimed} bytes of a file of {size}: they overlap, it is damaged", fix=_AGAIN)
+            raise PercpuError(
+                f"{self.path}: its sections claim {claimed} bytes of a file of {size}: they overlap, it is damaged",
+                fix=_AGAIN,
+            )
 
     def _contents(self, section: Section, largest: int | None = None) -> memoryview:
         if not section.has_bytes or section.offset + section.size > len(self._bytes):
@@ -277,7 +288,9 @@ class Image:
                 fix=_AGAIN,
             )
         if largest is not None and section.size > largest:
-            raise PercpuError(f"{self.path}: section {section.name} has {section.size} bytes: expected at most {largest}")
+            raise PercpuError(
+                f"{self.path}: section {section.name} has {section.size} bytes: expected at most {largest}"
+            )
         return memoryview(self._bytes)[section.offset : section.offset + section.size]
 
     def _table(self, section: Section) -> SymbolTable:
@@ -285,12 +298,19 @@ class Image:
         if section.number not in self._tables:
             entry_size = 24 if self.elf_class == 64 else 16
             if section.entry_size != entry_size or section.size % entry_size:
-                raise PercpuError(f"{self.path}: symbols of {section.entry_size} bytes in {section.name}: expected {entry_size}")
+                raise PercpuError(
+                    f"{self.path}: symbols of {section.entry_size} bytes in {section.name}: expected {entry_size}"
+                )
             strings = self.section_at(section.link)
             if strings is None:
-                raise PercpuError(f"{self.path}: {section.name} names section {section.link} for its strings: there is none")
+                raise PercpuError(
+                    f"{self.path}: {section.name} names section {section.link} for its strings: there is none"
+                )
             self._tables[section.number] = SymbolTable(
-                self._contents(section, _LARGEST_SYMBOLS), self._contents(strings, _LARGEST_SYMBOLS), self.elf_class, self.little_endian
+                self._contents(section, _LARGEST_SYMBOLS),
+                self._contents(strings, _LARGEST_SYMBOLS),
+                self.elf_class,
+                self.little_endian,
             )
         return self._tables[section.number]
 

@@ -93,7 +93,14 @@ RUST = Profile(
     symbols={symbol: symbol for symbol in SYMBOLS[:4]},
     prefixes=("__PERCPU_",),
     fits_with=("_percpu_load_start", "_percpu_load_end"),
-    base_registers={"x86_64": "gs", "aarch64": "TPIDR_EL1", "arm": "TPIDRURO", "riscv64": "gp", "riscv32": "gp", "loongarch64": "r21"},
+    base_registers={
+        "x86_64": "gs",
+        "aarch64": "TPIDR_EL1",
+        "arm": "TPIDRURO",
+        "riscv64": "gp",
+        "riscv32": "gp",
+        "loongarch64": "r21",
+    },
 )
 
 XEN = Profile(
@@ -136,7 +143,9 @@ def find_profile(name: str, folder: str = "") -> Profile:
     path = os.path.join(folder, name)
     if name.endswith(".toml") or os.sep in name or os.path.isfile(path):
         return read_profile(path)
-    raise PercpuError(f"profile is {name!r}: expected one of {', '.join(PROFILES)}, or a TOML file", fix="name a file with its .toml")
+    raise PercpuError(
+        f"profile is {name!r}: expected one of {', '.join(PROFILES)}, or a TOML file", fix="name a file with its .toml"
+    )
 
 
 def fitting(sections: Collection[str], symbols: Collection[str], prefixes: Collection[str]) -> Profile:
@@ -167,7 +176,10 @@ def read_profile(path: str) -> Profile:
         )
     layout = table.get("layout")
     if layout is not None and layout not in _LAYOUTS:
-        raise PercpuError(f"{path}: layout is {layout!r}: expected one of {', '.join(_LAYOUTS)}", fix="leave it out if either is right")
+        raise PercpuError(
+            f"{path}: layout is {layout!r}: expected one of {', '.join(_LAYOUTS)}",
+            fix="leave it out if either is right",
+        )
     prefixes = _texts(path, "variables", table.get("variables", []))
     name = os.path.basename(path)
     has_areas = {"_percpu_start", "_percpu_end"} <= symbols.keys()

@@ -95,7 +95,9 @@ class SymbolTable:
             name = self._name(offset)
             total += len(name)
             if total > _MOST_NAMES:
-                raise ElfError(f"the names of its symbols are longer than {_MOST_NAMES} bytes together: the file is damaged")
+                raise ElfError(
+                    f"the names of its symbols are longer than {_MOST_NAMES} bytes together: the file is damaged"
+                )
             yield symbol._replace(name=name)
 
     def _symbol(self, row: int) -> tuple[int, Symbol]:
@@ -104,7 +106,9 @@ class SymbolTable:
             name, info, _, section, value, size = fields
         else:
             name, value, size, info, _, section = fields
-        return name, Symbol("", value, size, _TYPES.get(info & 0xF, "OTHER"), section, _BINDINGS.get(info >> 4, "OTHER"))
+        return name, Symbol(
+            "", value, size, _TYPES.get(info & 0xF, "OTHER"), section, _BINDINGS.get(info >> 4, "OTHER")
+        )
 
     def _name(self, offset: int) -> str:
         text = bytes(self._strings[offset : offset + _LONGEST_NAME])

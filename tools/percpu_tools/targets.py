@@ -90,7 +90,7 @@ class Features(NamedTuple):
     base_register: str
     base_register_given: bool
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self.names
 
     @property
