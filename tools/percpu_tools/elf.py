@@ -1,8 +1,8 @@
 """The structures of an ELF file: header, section headers, program headers, notes.
 
 Every number in them is the file's own claim: what is read here is within the file's bytes, and nothing is
-allocated by a size that a header gives. Needs nothing but the standard library, because a check takes less
-time than importing a library for all of ELF. The names are those of the gABI.
+allocated by a size that a header gives. A check takes less time than
+importing a library for all of ELF would. The names are those of the gABI.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import mmap
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple, Union
+
+from percpu_tools.names import printable
 
 Bytes = Union[bytes, memoryview, mmap.mmap]
 
@@ -92,6 +94,11 @@ class Section(NamedTuple):
     link: int
     entry_size: int
     info: int = 0
+
+    @property
+    def shown(self) -> str:
+        """The name as a message may have it: it may hold anything, also a line's end."""
+        return printable(self.name)
 
     @property
     def end(self) -> int:

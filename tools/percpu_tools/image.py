@@ -196,11 +196,11 @@ class Image:
 
     def relocations(self, section: Section, ranges: Iterable[tuple[int, int]] | None = None) -> Iterator[Relocation]:
         """The entries of a section of type SHT_REL or SHT_RELA; with `ranges`, those for places in one of them."""
-        with self._reading(f"section {section.name}"):
+        with self._reading(f"section {section.shown}"):
             layout = struct.Struct(self._order + _RELOCATION_FORMAT[self.elf_class, section.type])
             if section.entry_size != layout.size or section.size % layout.size:
                 raise PercpuError(
-                    f"{self.path}: entries of {section.entry_size} bytes in {section.name}: expected {layout.size}"
+                    f"{self.path}: entries of {section.entry_size} bytes in {section.shown}: expected {layout.size}"
                 )
             link = self.section_at(section.link)
             table = self._table(link) if link is not None and link.type in ("SHT_SYMTAB", "SHT_DYNSYM") else None
@@ -283,13 +283,13 @@ class Image:
     def _contents(self, section: Section, largest: int | None = None) -> memoryview:
         if not section.has_bytes or section.offset + section.size > len(self._bytes):
             raise PercpuError(
-                f"{self.path}: section {section.name} ends at byte {section.offset + section.size}, "
+                f"{self.path}: section {section.shown} ends at byte {section.offset + section.size}, "
                 f"but the file has {len(self._bytes)}: it is truncated",
                 fix=_AGAIN,
             )
         if largest is not None and section.size > largest:
             raise PercpuError(
-                f"{self.path}: section {section.name} has {section.size} bytes: expected at most {largest}"
+                f"{self.path}: section {section.shown} has {section.size} bytes: expected at most {largest}"
             )
         return memoryview(self._bytes)[section.offset : section.offset + section.size]
 
@@ -299,12 +299,12 @@ class Image:
             entry_size = 24 if self.elf_class == 64 else 16
             if section.entry_size != entry_size or section.size % entry_size:
                 raise PercpuError(
-                    f"{self.path}: symbols of {section.entry_size} bytes in {section.name}: expected {entry_size}"
+                    f"{self.path}: symbols of {section.entry_size} bytes in {section.shown}: expected {entry_size}"
                 )
             strings = self.section_at(section.link)
             if strings is None:
                 raise PercpuError(
-                    f"{self.path}: {section.name} names section {section.link} for its strings: there is none"
+                    f"{self.path}: {section.shown} names section {section.link} for its strings: there is none"
                 )
             self._tables[section.number] = SymbolTable(
                 self._contents(section, _LARGEST_SYMBOLS),
