@@ -147,6 +147,16 @@ class TestT01RelaxedToZero:
     def test_a_linker_that_does_not_relax_to_zero(self, tmp_path, build):
         assert judge(tmp_path, build, X + self.FORMS["far"], ZERO_VMA, *KEPT).findings == ()
 
+    @EVIDENCE
+    @builds(*RISCV, linker="ld")
+    def test_a_weak_variable_that_nothing_defines(self, tmp_path, build, kept):
+        """Its address is 0, to which the linker relaxes the access as well; the code tests the address before."""
+        source = X + "extern int absent __attribute__((weak));\nint get(void);\n"
+        source += "int get(void) { return &absent ? absent : 3; }\n"
+        report = judge(tmp_path, build, source, ZERO_VMA, *kept, compile=("-mcmodel=medlow",))
+        text = toolchain.run([build.compiler.objdump, "-d", str(tmp_path / "kernel.elf")]).stdout
+        assert "(zero)" in text and report.findings == ()
+
     @builds(*RISCV)
     def test_the_end_of_an_instruction_and_data(self, tmp_path, build):
         """The end of one and the beginning of the next look like `lw a0, 16(zero)`, and so does a word of data."""

@@ -22,6 +22,8 @@ _MOST_PLACES = 10_000
 
 # An upper part that a relaxation removed leaves a relocation of type NONE; the rest of its address is this close.
 _PAIR_BYTES = 64
+# The test of a weak variable's address is this close to the access.
+_TEST_BYTES = 48
 
 
 class Place(NamedTuple):
@@ -41,7 +43,9 @@ def based_on_zero(layout: Layout, image: Image) -> list[Place]:
     return [places[address] for address in sorted(places)]
 
 
-def _scan(image: Image, what: str, pattern: re.Pattern[bytes]) -> Iterator[tuple[Section, int, int, code.Bytes]]:
+def _scan(
+    image: Image, what: str, pattern: re.Pattern[bytes]
+) -> Iterator[tuple[Section, int, int, code.Bytes, riscv.Boundaries]]:
     """Every instruction that `pattern` finds: section, address, its bytes as a number, and the code around it."""
     bytes_ = code.Bytes(image)
     boundaries: riscv.Boundaries | None = None
@@ -50,16 +54,28 @@ def _scan(image: Image, what: str, pattern: re.Pattern[bytes]) -> Iterator[tuple
         if boundaries is None or home is not last:
             boundaries, last = riscv.Boundaries(image, home, bytes_), home
         if boundaries.begins(address):
-            yield home, address, bytes_.number(home, address, 4), bytes_
+            yield home, address, bytes_.number(home, address, 4), bytes_, boundaries
 
 
 def _zero_accesses(layout: Layout, image: Image) -> Iterator[Place]:
-    for home, address, word, bytes_ in _scan(image, _TO_ZERO, riscv.pattern(riscv.ZERO, additions=False)):
+    pattern = riscv.pattern(riscv.ZERO, additions=False)
+    kept = {home.number for _, home in relocations.tables(image)}
+    storage: set[tuple[int, int]] | None = None
+    for home, address, word, bytes_, boundaries in _scan(image, _TO_ZERO, pattern):
         access = riscv.access(word)
         if access is None or not _is_inside(layout, access.immediate):
             continue
         # Compilers put a breakpoint behind an access to a null pointer, or to a member of one.
-        if not riscv.is_breakpoint(bytes_.number(home, address + 4, 4)):
+        if riscv.is_breakpoint(bytes_.number(home, address + 4, 4)):
+            continue
+        if home.number in kept:
+            if storage is None:
+                storage = {(one.home.number, one.place) for one in relocations.to_storage(layout, image, _TO_ZERO)}
+            is_of_storage = (home.number, address) in storage
+        else:
+            # A weak variable that no file defines has the address 0, and code asks for it before.
+            is_of_storage = not riscv.tests_a_zero(bytes_, home, boundaries.before(_TEST_BYTES))
+        if is_of_storage:
             yield Place(home, address, access)
 
 
@@ -68,7 +84,7 @@ def _overwritten_sums(layout: Layout, image: Image) -> Iterator[Place]:
     named = layout.note.base_register if layout.note else layout.profile.base_registers.get(layout.arch or "")
     bases = [riscv.REGISTERS[named]] if named in riscv.REGISTERS else [riscv.GP, riscv.TP]
     for base in bases:
-        for home, address, word, bytes_ in _scan(image, _TO_ZERO, riscv.addition_pattern(base)):
+        for home, address, word, bytes_, _ in _scan(image, _TO_ZERO, riscv.addition_pattern(base)):
             added = riscv.added(word, base)
             if added is None:
                 continue
@@ -84,7 +100,7 @@ def _relaxed_sums(layout: Layout, image: Image) -> Iterator[Place]:
     gone: dict[int, list[int]] = {}
     last = (-1, 0)
     for kept in relocations.to_storage(layout, image, _TO_ZERO):
-        if kept.type not in (riscv.GPREL_I, riscv.GPREL_S):
+        if kept.type not in (riscv.GPREL_I, riscv.GPREL_S) and kept.type < riscv.INTERNAL:
             continue
         home, place = kept.home, kept.place
         since = max(last[1] if last[0] == home.number else 0, place - _PAIR_BYTES)
@@ -116,7 +132,7 @@ def global_pointer(image: Image) -> int | None:
 def adds_gp(image: Image) -> bool:
     """Whether code adds gp to a register: accessors do, and compilers, for which gp is a fixed address, do not."""
     found = _scan(image, _TO_GP, riscv.addition_pattern(riscv.GP))
-    return any(riscv.added(word, riscv.GP) is not None for _, _, word, _ in found)
+    return any(riscv.added(word, riscv.GP) is not None for _, _, word, *_ in found)
 
 
 def based_on_gp(layout: Layout, image: Image, pointer: int | None) -> OfPointer:
@@ -125,7 +141,7 @@ def based_on_gp(layout: Layout, image: Image, pointer: int | None) -> OfPointer:
     doubtful: list[Place] = []
     # Without the symbol nothing is relaxed: an offset that means another variable, wrapped, is not this fault.
     covered = _covered(layout, wrapped=pointer is None) if layout.layout == "zero-vma" else frozenset()
-    for home, address, word, _ in _scan(image, _TO_GP, riscv.pattern(riscv.GP, additions=True)):
+    for home, address, word, *_ in _scan(image, _TO_GP, riscv.pattern(riscv.GP, additions=True)):
         access = riscv.access(word)
         # gp itself is loaded with an address, and read with an addition of 0.
         if access is None or access.kind == "add" and (access.register == riscv.GP or not access.immediate):
@@ -146,7 +162,7 @@ def based_on_gp(layout: Layout, image: Image, pointer: int | None) -> OfPointer:
 
 def is_unrelaxed(image: Image, pointer: int) -> bool:
     """Whether an address in reach of __global_pointer$ is made without gp: then the link relaxes none."""
-    for home, address, word, bytes_ in _scan(image, _TO_GP, riscv.UPPER):
+    for home, address, word, bytes_, _ in _scan(image, _TO_GP, riscv.UPPER):
         access = riscv.access(bytes_.number(home, address + 4, 4))
         if access is None or access.base != word >> 7 & 31:
             continue

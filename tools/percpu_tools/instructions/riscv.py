@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ REGISTERS = {"gp": GP, "tp": TP}
 
 # psABI, "Relocations". Linkers make the last two of a pair `%hi`/`%lo` whose target is near `zero` or gp.
 NONE, GOT_HI20, PCREL_HI20, HI20, LO12_I, LO12_S, GPREL_I, GPREL_S = 0, 20, 23, 26, 27, 28, 47, 48
+# From here on the numbers are linkers' own, some of which have these two among them.
+INTERNAL = 192
 
 _LOADS, _STORES = (0x03, 0x07), (0x23, 0x27)
 _ADDI, _ADD, _LUI, _AUIPC = 0x13, 0x33, 0x37, 0x17
@@ -25,6 +28,8 @@ _EBREAK, _C_EBREAK = 0x00100073, 0x9002
 
 # How far an address may be used from where it is made: compilers put other things in between.
 _USES_LOOKED_AT = 16
+# How many instructions are remembered before one that is looked at.
+_REMEMBERED = 24
 
 
 class Access(NamedTuple):
@@ -118,6 +123,22 @@ def immediate_loaded(word: int) -> tuple[int, int] | None:
     return (decoded.register, decoded.immediate) if decoded and decoded.kind == "add" and decoded.base == ZERO else None
 
 
+def tests_a_zero(code: Bytes, home: Section, addresses: list[int]) -> bool:
+    """Whether among these instructions one loads a 0, and a later one branches on it."""
+    zeros: set[int] = set()
+    for address in addresses:
+        word = code.number(home, address, 4)
+        if word & 0xFFFFF07F == _ADDI and word >> 7 & 31:
+            zeros.add(word >> 7 & 31)
+        elif word & 3 == 3:
+            branches = word & 0x7F == 0x63 and word >> 13 & 3 == 0
+            if branches and {word >> 15 & 31, word >> 20 & 31} & zeros:
+                return True
+        elif word & 0xC003 == 0xC001 and (word >> 7 & 7) + 8 in zeros:
+            return True
+    return False
+
+
 def used_directly(code: Bytes, home: Section, start: int) -> bool:
     """Whether a load or store goes to the address of which the `lui` or `auipc` at `start` makes the upper part.
 
@@ -191,6 +212,8 @@ class Boundaries:
         self._home = home
         self._at = home.address
         self._index = 0
+        # The last instructions before it.
+        self._passed: deque[int] = deque(maxlen=_REMEMBERED)
         self._starts = [home.address]
         self._is_code = [True]
         is_code = True
@@ -208,9 +231,15 @@ class Boundaries:
             return False
         if index != self._index:
             self._index, self._at = index, self._starts[index]
+            self._passed.clear()
         while self._at < address:
+            self._passed.append(self._at)
             self._at += length(self._code.number(self._home, self._at, 2))
         return self._at == address
+
+    def before(self, size: int) -> list[int]:
+        """The instructions that begin in the `size` bytes before the address asked last, back to its symbol."""
+        return [at for at in self._passed if at >= self._at - size]
 
 
 def signed(number: int) -> int:
