@@ -25,8 +25,13 @@ class Answers:
     console: str
 
 
-def ask(board: Board, kernel: Path, cpus: int, function: str, commands: Sequence[str], before: Sequence[str] = ()) -> Answers:
-    """Runs `kernel` on `cpus` CPUs up to `function`, and gives GDB the commands there; `before` go before it connects."""
+def ask(
+    board: Board, kernel: Path, cpus: int, function: str, commands: Sequence[str], before: Sequence[str] = ()
+) -> Answers:
+    """Runs `kernel` on `cpus` CPUs up to `function`, and gives GDB the commands there.
+
+    Those of `before` are given before it connects.
+    """
     with tempfile.TemporaryDirectory() as folder:
         socket, console = Path(folder) / "stub", Path(folder) / "console"
         command = [*board.qemu_command(str(kernel), cpus), "-S", "-gdb", f"unix:{socket},server=on,wait=off"]
@@ -57,7 +62,13 @@ def gdb(program: str, run_up: Sequence[str], commands: Sequence[str]) -> tuple[s
     for text in ("set width 0", "set confirm off", *run_up, *asked):
         command += ["-ex", text]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=120
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=120,
     )
     _, *said, _ = done.stdout.split(_BETWEEN)
     assert len(said) == len(commands), done.stdout

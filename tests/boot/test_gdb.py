@@ -34,6 +34,7 @@ ROWS = (
 WITHOUT_REGISTER = Variant("riscv64", "gcc", "lld", features=("base-register=user",), mode="s-mode")
 ONE_CPU = Variant("x86_64", features=("sp-naive",))
 CPUS = range(4)
+UNKNOWN = "which CPU the selected thread is, is not known"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -55,7 +56,9 @@ def demos() -> Built:
 
 
 def demo(row: Variant) -> Path:
-    built = demos() if row in (*ROWS, WITHOUT_REGISTER, ONE_CPU) else scons(f"VARIANTS={row.name}", folder="build/matrix")
+    built = (
+        demos() if row in (*ROWS, WITHOUT_REGISTER, ONE_CPU) else scons(f"VARIANTS={row.name}", folder="build/matrix")
+    )
     return built.kernel(row, "demo")
 
 
@@ -77,8 +80,14 @@ def test_it_shows_what_the_kernel_prints(row: Variant) -> None:
         pytest.skip("this GDB does not know LoongArch: Debian 13's does")
     names = ("cpu_id", "online", "ticks", "histogram")
     of_cpus = [f'print $percpu("{name}", {cpu})' for cpu in CPUS for name in names]
-    of_threads = [command for cpu in CPUS for command in (f"thread {cpu + 1}", 'print $percpu("cpu_id")', 'print &$percpu("cpu_id")')]
-    answers = ask(BOARDS[row.board], demo(row), 4, "exit_with_checks", [*of_cpus, "info percpu ^(cpu_id|ticks.*)$", *of_threads])
+    of_threads = [
+        command
+        for cpu in CPUS
+        for command in (f"thread {cpu + 1}", 'print $percpu("cpu_id")', 'print &$percpu("cpu_id")')
+    ]
+    answers = ask(
+        BOARDS[row.board], demo(row), 4, "exit_with_checks", [*of_cpus, "info percpu ^(cpu_id|ticks.*)$", *of_threads]
+    )
     printed = rows(answers.console)
     assert [line.cpu for line in printed] == list(CPUS), answers.console
 
@@ -92,7 +101,9 @@ def test_it_shows_what_the_kernel_prints(row: Variant) -> None:
     assert table[0].endswith(f"from {printed[0].area:#x}")
     assert table[1] == "the selected thread is CPU 0"
     assert table[2].split() == ["offset", "variable", "type", "CPU", "value"]
-    assert [line.split()[-2:] for line in table if re.search(r"  cpu_id  |^ {20}", line)][:4] == [[str(cpu)] * 2 for cpu in CPUS]
+    assert [line.split()[-2:] for line in table if re.search(r"  cpu_id  |^ {20}", line)][:4] == [
+        [str(cpu)] * 2 for cpu in CPUS
+    ]
     assert re.search(r"  ticks_wanted +unsigned \w+ +0-3 +10$", "\n".join(table), re.MULTILINE)
 
     offset = int(next(line.split()[0] for line in table if "  cpu_id  " in line), 16)
@@ -166,7 +177,7 @@ REFUSED = {
 def test_names_as_c_plus_plus_has_them(features: tuple[str, ...], build_by_hand: Callable[..., Path]) -> None:
     kernel = build_by_hand(features=features, changes=CHANGES)
     commands = [f'print $percpu("{name}", 1)' for name in (*NAMES, *REFUSED, "twice")]
-    members = ['print $percpu("hidden", 1)[1].small', 'print sizeof($)', 'print/d $percpu("owner", 2).magic']
+    members = ['print $percpu("hidden", 1)[1].small', "print sizeof($)", 'print/d $percpu("owner", 2).magic']
     answers = ask(X86_64, kernel, 4, "exit_with_checks", [*commands, *members, "info percpu"])
     *said, ambiguous, small, _, magic, table = answers.said
     assert dict(zip(NAMES, map(result, said))) == NAMES
@@ -181,7 +192,12 @@ def test_names_as_c_plus_plus_has_them(features: tuple[str, ...], build_by_hand:
 
 
 def test_a_copy_can_be_changed_and_walked() -> None:
-    commands = ['set var $percpu("scheduler", 2).time_slice = 77', 'print $percpu("scheduler", 2)', "ptype $", "info percpu scheduler"]
+    commands = [
+        'set var $percpu("scheduler", 2).time_slice = 77',
+        'print $percpu("scheduler", 2)',
+        "ptype $",
+        "info percpu scheduler",
+    ]
     said = ask(X86_64, demo(ROWS[0]), 4, "exit_with_checks", commands).said
     assert result(said[1]) == "{time_slice = 77, queue_length = 0, idle = true}"
     assert said[2].startswith("type = struct Scheduler {")
@@ -191,7 +207,12 @@ def test_a_copy_can_be_changed_and_walked() -> None:
 def test_without_debug_information(tmp_path: Path) -> None:
     kernel = tmp_path / "kernel.elf"
     subprocess.run(["objcopy", "--strip-debug", demo(ROWS[0]), kernel], check=True)
-    commands = ['print $percpu("mail", 1)', 'print $percpu("histogram", 1)[4]', 'print $percpu("cpu_id")', "info percpu mail"]
+    commands = [
+        'print $percpu("mail", 1)',
+        'print $percpu("histogram", 1)[4]',
+        'print $percpu("cpu_id")',
+        "info percpu mail",
+    ]
     mail, slot, cpu, table = ask(X86_64, kernel, 4, "exit_with_checks", commands).said
     assert (result(mail), result(cpu)) == ("1001", "0")
     assert 1 < int(result(slot)) < 256
@@ -203,10 +224,22 @@ def test_before_the_areas_are_made() -> None:
     first, second, current, table = ask(X86_64, demo(ROWS[0]), 4, "primary_main", commands).said
     assert result(first) == str(0x5EED)
     assert second == NOT_MADE
-    unknown = "percpu: which CPU the selected thread is, is not known: gs_base is 0x0, k_gs_base is 0x0, and there is no area"
+    unknown = (
+        "percpu: which CPU the selected thread is, is not known: gs_base is 0x0, k_gs_base is 0x0, and there is no area"
+    )
     assert current.startswith(unknown) and current.endswith('; give the CPU\'s number: $percpu("NAME", CPU)')
     assert table.startswith("the areas are not made yet: area 0 is the template as it was loaded, at 0x")
     assert re.search(r"  mail +unsigned int +0 +24301$", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("layout", [(), ("non-zero-vma",)], ids=["zero-vma", "in-image"])
+def test_a_template_that_is_nobodys_area(layout: tuple[str, ...], build_by_hand: Callable[..., Path]) -> None:
+    kernel = build_by_hand(features=(*layout, "pristine"))
+    commands = ['print $percpu("mail", 0)', "tbreak exit_with_checks", "continue", 'print $percpu("mail", 0)', "info percpu"]
+    before, _, _, after, table = ask(X86_64, kernel, 4, "primary_main", commands).said
+    assert before == "percpu: the areas are not made yet: neither init nor init_in_place has returned"
+    assert result(after) == "1000"
+    assert table.splitlines()[1] == "the selected thread is CPU 0"
 
 
 def test_swapped_bases() -> None:
@@ -223,9 +256,7 @@ def test_a_base_that_is_no_register() -> None:
         "exit_with_checks",
         ['print $percpu("cpu_id")', 'print $percpu("cpu_id", 3)', "info percpu cpu_id"],
     )
-    unknown = (
-        "which CPU the selected thread is, is not known: the base is what a function of the kernel's gives (base-register=user)"
-    )
+    unknown = f"{UNKNOWN}: the base is what a function of the kernel's gives (base-register=user)"
     assert answers.said[0] == f'percpu: {unknown}; give the CPU\'s number: $percpu("NAME", CPU)'
     assert result(answers.said[1]) == "3"
     assert answers.said[2].splitlines()[1] == unknown
@@ -234,8 +265,13 @@ def test_a_base_that_is_no_register() -> None:
 def test_a_target_without_the_register(tmp_path: Path) -> None:
     """A stub that shows the general registers only, which is what GDB is told of this one."""
     core = [f'<reg name="x{number}" bitsize="64"/>' for number in range(31)]
-    core += ['<reg name="sp" bitsize="64" type="data_ptr"/>', '<reg name="pc" bitsize="64" type="code_ptr"/>', '<reg name="cpsr" bitsize="32"/>']
-    description = f'<target><architecture>aarch64</architecture><feature name="org.gnu.gdb.aarch64.core">{"".join(core)}</feature></target>'
+    core += [
+        '<reg name="sp" bitsize="64" type="data_ptr"/>',
+        '<reg name="pc" bitsize="64" type="code_ptr"/>',
+        '<reg name="cpsr" bitsize="32"/>',
+    ]
+    feature = f'<feature name="org.gnu.gdb.aarch64.core">{"".join(core)}</feature>'
+    description = f"<target><architecture>aarch64</architecture>{feature}</target>"
     (tmp_path / "target.xml").write_text(f'<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd">{description}')
     commands = ['print $percpu("cpu_id")', 'print $percpu("cpu_id", 2)']
     before = [f"set tdesc filename {tmp_path / 'target.xml'}"]
@@ -259,7 +295,7 @@ namespace app { PERCPU_DEFINE(int, number, 5); }
 extern "C" [[gnu::noinline]] void done() { asm volatile("" : : : "memory"); }
 int main() {
     if (!percpu::init_in_place()) return 1;
-    for (size_t cpu = 0; cpu < percpu::percpu_area_num(); ++cpu) *app::number.remote_ptr(cpu) = -10 - static_cast<int>(cpu);
+    app::number.for_each([](size_t cpu, int& it) { it = -10 - static_cast<int>(cpu); });
     percpu::init_percpu_reg(percpu::percpu_area_num() - 1);
     app::number.sub_current(100);
     done();
@@ -272,15 +308,22 @@ NOT_MADE = "percpu: CPU 1: the areas are not made yet; before that there is area
 
 @pytest.mark.parametrize(
     ("features", "cpu", "before", "after"),
-    [(("non-zero-vma",), 1, NOT_MADE, ("$1 = -11", "$2 = -112")), (("sp-naive",), 0, "$1 = 5", ("$2 = -110", "$3 = -110"))],
+    [
+        (("non-zero-vma",), 1, NOT_MADE, ("$1 = -11", "$2 = -112")),
+        (("sp-naive",), 0, "$1 = 5", ("$2 = -110", "$3 = -110")),
+    ],
     ids=["in-image", "sp-naive"],
 )
-def test_a_program_that_moves(features: tuple[str, ...], cpu: int, before: str, after: tuple[str, str], tmp_path: Path) -> None:
+def test_a_program_that_moves(
+    features: tuple[str, ...], cpu: int, before: str, after: tuple[str, str], tmp_path: Path
+) -> None:
     """A PIE of Linux: where it lies is known only once it runs, and it was asked about before."""
     (tmp_path / "program.cpp").write_text(LINUX_PROGRAM)
     program = link_program(tmp_path, tmp_path / "program.cpp", "-g", features=features, cpu_num=3)
     one = f'print $percpu("number", {cpu})'
-    first, _, _, other, current, table = gdb(str(program), [], [one, "break done", "run", one, 'print $percpu("number")', "info percpu"])
+    first, _, _, other, current, table = gdb(
+        str(program), [], [one, "break done", "run", one, 'print $percpu("number")', "info percpu"]
+    )
     assert (first, (other, current)) == (before, after)
     assert table.splitlines()[-1].split()[-1] == after[1].split()[-1]
 

@@ -15,7 +15,11 @@ def run(*command: str | Path, cwd: Path, check: bool = True) -> subprocess.Compl
     """Run a command there; its errors are in the output, too."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # Variables by which a user chooses a compiler or a generator would be obeyed here as well.
-    kept = {name: value for name, value in os.environ.items() if name not in ("CC", "CXX", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "CMAKE_GENERATOR")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CC", "CXX", "CXXFLAGS", "LDFLAGS", "MAKEFLAGS", "CMAKE_GENERATOR")
+    }
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,

@@ -33,7 +33,9 @@ class Project:
         self.folder = folder / "project"
         shutil.copytree(CHECKOUT / "tests" / "scons" / "kernel", self.folder)
 
-    def configure(self, target: str = "", script: str = USUAL_SCRIPT, before: str = "", after: str = "", fails: bool = False) -> str:
+    def configure(
+        self, target: str = "", script: str = USUAL_SCRIPT, before: str = "", after: str = "", fails: bool = False
+    ) -> str:
         text = PROJECT.format(before=before, after=f"{target}\n{script}{after}")
         (self.folder / "CMakeLists.txt").write_text(text)
         # The compiler is the same each time: CMake need not try it out.
@@ -67,7 +69,10 @@ def test_features_reach_compiler_and_linker(project: Project) -> None:
     """And options that are set behind the call count, and a library gets the same."""
     library = "add_library(events OBJECT events.cpp)\npercpu_target(events FEATURES non-zero-vma base-register=fs)"
     flags = "target_compile_options(events PRIVATE -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-pic)"
-    project.configure("percpu_target(kernel.elf CPU_NUM 3 FEATURES non-zero-vma base-register=fs CACHE_LINE 128)", after=f"{library}\n{flags}")
+    project.configure(
+        "percpu_target(kernel.elf CPU_NUM 3 FEATURES non-zero-vma base-register=fs CACHE_LINE 128)",
+        after=f"{library}\n{flags}",
+    )
     project.build()
     report = project.report()
     assert (report["cpu_num"], report["layout"], report["alignment"]) == (3, "in-image", 128)
@@ -124,7 +129,10 @@ REFUSED = {
     "feature": ("percpu_target(kernel.elf CPU_NUM 4 FEATURES premept)", "feature is 'premept': expected one of"),
     "argument": ("percpu_target(kernel.elf CPUS 4)", "CPUS;4: no such argument"),
     "check": ("percpu_target(kernel.elf CPU_NUM 4 CHECK loud)", "CHECK is loud: expected error, warn or off"),
-    "twice": ("percpu_target(kernel.elf CPU_NUM 4)\npercpu_target(kernel.elf CPU_NUM 8)", "kernel.elf was given before"),
+    "twice": (
+        "percpu_target(kernel.elf CPU_NUM 4)\npercpu_target(kernel.elf CPU_NUM 8)",
+        "kernel.elf was given before",
+    ),
     "relative": (
         "percpu_target(kernel.elf CPU_NUM 4)\ntarget_link_options(kernel.elf PRIVATE LINKER:-T,other.ld)",
         "the linker script other.ld is named by a relative path",
@@ -145,7 +153,10 @@ def test_what_is_refused(project: Project, case: str) -> None:
     assert message in project.configure(call, fails=True)
 
 
-@pytest.mark.parametrize(("asked", "found"), [("0.1", True), ("0.1.0 EXACT", True), ("0", False), ("0.2", False), ("1.0", False), ("0.1.9", False)])
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("0.1", True), ("0.1.0 EXACT", True), ("0", False), ("0.2", False), ("1.0", False), ("0.1.9", False)],
+)
 def test_versions(tmp_path: Path, asked: str, found: bool) -> None:
     assert percpu_tools.__version__ == "0.1.0", "write the versions above for this one"
     (tmp_path / "find.cmake").write_text(f"find_package(percpu {asked} REQUIRED)\n")

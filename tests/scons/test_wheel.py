@@ -140,12 +140,14 @@ def test_the_commands_find_their_parts(installed, tmp_path):
 def test_cmake_finds_the_package_and_its_commands(installed, tmp_path):
     """By percpu_DIR alone: the environment's commands need not be on the PATH."""
     folder = run(installed, "percpu-config", "--cmakedir", cwd=tmp_path).stdout.strip()
-    (tmp_path / "find.cmake").write_text("find_package(percpu REQUIRED)\nmessage(${percpu_VERSION}:${PERCPU_CHECK}:${PERCPU_LDSCRIPT})\n")
+    show = "message(${percpu_VERSION}:${PERCPU_CHECK}:${PERCPU_LDSCRIPT})"
+    (tmp_path / "find.cmake").write_text(f"find_package(percpu REQUIRED)\n{show}\n")
     environment = {**os.environ, "PATH": "/usr/bin:/bin"}
-    found = toolchain.run(["cmake", f"-Dpercpu_DIR={folder}", "-P", "find.cmake"], cwd=tmp_path, env=environment).stderr.strip()
-    version, *commands = found.split(":")
+    cmake = ["cmake", f"-Dpercpu_DIR={folder}", "-P", "find.cmake"]
+    version, *found = toolchain.run(cmake, cwd=tmp_path, env=environment).stderr.strip().split(":")
     assert version == __version__
-    assert [Path(command).resolve() for command in commands] == [installed / "bin" / "percpu-check", installed / "bin" / "percpu-ldscript"]
+    commands = [installed / "bin" / name for name in ("percpu-check", "percpu-ldscript")]
+    assert [Path(command).resolve() for command in found] == commands
 
 
 @pytest.mark.parametrize(

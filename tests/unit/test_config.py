@@ -44,7 +44,8 @@ def test_answers_about_commands():
 
 
 def test_flags_of_features():
-    assert ask("--defines", "x86_64", "preempt,checked", "base-register=fs") == "-DPERCPU_BASE_REGISTER=fs -DPERCPU_CHECKED -DPERCPU_PREEMPT\n"
+    flags = ask("--defines", "x86_64", "preempt,checked", "base-register=fs")
+    assert flags == "-DPERCPU_BASE_REGISTER=fs -DPERCPU_CHECKED -DPERCPU_PREEMPT\n"
     assert ask("--defines", "arm") == "\n"
     done = toolchain.run([*CONFIG, "--defines", "x86_64", "restartable"], check=False)
     assert (done.returncode, done.stdout) == (2, "") and "leave restartable out" in done.stderr

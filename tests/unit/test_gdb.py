@@ -26,7 +26,12 @@ def test_areas_as_they_lie_in_memory(word, little_endian):
     assert areas.from_words(bytes(word) + memory[word:], word, little_endian) is None
 
 
-@given(base=st.integers(0, 2**64 - 2**30), stride=st.integers(1, 2**14), count=st.integers(1, 65536), into=st.integers(0, 2**14))
+@given(
+    base=st.integers(0, 2**64 - 2**30),
+    stride=st.integers(1, 2**14),
+    count=st.integers(1, 65536),
+    into=st.integers(0, 2**14),
+)
 def test_an_address_is_of_the_cpu_whose_area_begins_there(base, stride, count, into):
     made = Areas(base, stride, count)
     assert made.cpu_at(made.address(count - 1)) == count - 1
@@ -68,7 +73,9 @@ def test_it_needs_nothing_but_the_standard_library():
     imported = [node for file in (PACKAGE / "gdb").glob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
     modules = {name.name for node in imported if isinstance(node, ast.Import) for name in node.names}
     modules |= {node.module for node in imported if isinstance(node, ast.ImportFrom)}
-    ours = sorted(module for module in modules if module.startswith("percpu_tools") and module != "percpu_tools.gdb.kernel")
+    ours = sorted(
+        module for module in modules if module.startswith("percpu_tools") and module != "percpu_tools.gdb.kernel"
+    )
     assert "percpu_tools.layout" in ours
     code = f"import sys; sys.path[:] = [*sys.path, {str(PACKAGE.parent)!r}]; import {', '.join(ours)}"
     isolated = [sys.executable, "-I", "-S", "-c", code]

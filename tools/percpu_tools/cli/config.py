@@ -24,15 +24,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choice.add_argument("--includes", action="store_true", help="the compiler's -I flag for the headers")
     choice.add_argument("--sources", action="store_true", help="the C++ sources to compile into the kernel, one a line")
     choice.add_argument(
-        "--defines", nargs="+", metavar=("ARCH", "FEATURE"), help="the compiler's -D flags for the features, on one line"
+        "--defines",
+        nargs="+",
+        metavar=("ARCH", "FEATURE"),
+        help="the compiler's -D flags for the features, on one line",
     )
-    choice.add_argument("--arch-of", nargs=argparse.REMAINDER, metavar="COMMAND", help="what this compiler, with these flags, builds for")
-    choice.add_argument("--linker-of", nargs=argparse.REMAINDER, metavar="COMMAND", help="what it links with, with these flags: ld or lld")
-    choice.add_argument("--scripts-of", nargs=argparse.REMAINDER, metavar="COMMAND", help="the linker scripts that it names, one a line")
+    for option, answer in (
+        ("--arch-of", "what this compiler, with these flags, builds for"),
+        ("--linker-of", "what it links with, with these flags: ld or lld"),
+        ("--scripts-of", "the linker scripts that it names, one a line"),
+    ):
+        choice.add_argument(option, nargs=argparse.REMAINDER, metavar="COMMAND", help=answer)
     choice.add_argument("--ldscripts", action="store_true", help="the folder of the linker-script templates")
     choice.add_argument("--toolpath", action="store_true", help="the folder for the toolpath of SCons")
     choice.add_argument("--cmakedir", action="store_true", help="the folder for CMake's percpu_DIR")
-    choice.add_argument("--gdb", action="store_true", help="the file for GDB's `source`, with $percpu and `info percpu`")
+    choice.add_argument("--gdb", action="store_true", help="the file for GDB's `source`: $percpu, info percpu")
     options = parser.parse_args(arguments)
     for name in ("arch_of", "linker_of", "scripts_of"):
         if getattr(options, name) == []:

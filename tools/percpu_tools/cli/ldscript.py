@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     render.add_argument("--linker", default="ld", help="ld (GNU ld, the default) or lld")
     render.add_argument("--mode", default="insert", help="insert (the default) or include")
     where = render.add_mutually_exclusive_group()
-    where.add_argument("--insert-after", default=".data", metavar="SECTION", help="the last output section before .bss; .data")
+    where.add_argument(
+        "--insert-after", default=".data", metavar="SECTION", help="the last output section before .bss; .data"
+    )
     where.add_argument(
         "--script",
         action="append",
@@ -49,13 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="your own script, in which that section is looked for; may be given several times",
     )
     render.add_argument(
-        "-L", "--library-path", action="append", default=[], metavar="DIR", help="where INCLUDEs of --script are looked for, too"
+        "-L",
+        "--library-path",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="where INCLUDEs of --script are looked for, too",
     )
     render.add_argument("--load-offset", metavar="EXPR", help="virtual minus physical address, where the script has AT(...)")
     render.add_argument("--cache-line", metavar="BYTES", help="in place of the architecture's usual one")
     render.add_argument("--templates", metavar="DIR", help="a folder with a percpu.ld.j2 of your own")
     render.add_argument("-o", "--output", metavar="FILE", help="in place of standard output")
-    render.add_argument("--depfile", metavar="FILE", help="for make or ninja: the files that --output was made from")
+    render.add_argument("--depfile", metavar="FILE", help="for make or ninja: what --output was made from")
     options = parser.parse_args(arguments)
     if options.depfile is not None and options.output is None:
         render.error("--depfile says what --output was made from: give that, too")
@@ -77,7 +84,7 @@ def _render(options: argparse.Namespace) -> int:
         mode=options.mode,
         load_offset=options.load_offset,
         cache_line=options.cache_line,
-        insert_after=_anchor(options, "\n".join(script.text for script in scripts)) if scripts else options.insert_after,
+        insert_after=_anchor(options, [script.text for script in scripts]) if scripts else options.insert_after,
         templates=options.templates,
     )
     if options.output is None:
@@ -92,12 +99,12 @@ def _render(options: argparse.Namespace) -> int:
     return common.OK
 
 
-def _anchor(options: argparse.Namespace, text: str) -> str:
+def _anchor(options: argparse.Namespace, texts: Sequence[str]) -> str:
     """The section to insert after, as the user's scripts have it."""
     if options.mode != "insert":
         return userscript.DEFAULT_ANCHOR
     layout = targets.parse_features(options.feature, options.arch).layout
-    return userscript.find_anchor(text, options.linker, layout, " and ".join(options.script))
+    return userscript.find_anchor("\n".join(texts), options.linker, layout, " and ".join(options.script))
 
 
 def _rule(target: str, files: Sequence[Path]) -> str:

@@ -92,7 +92,7 @@ class PercpuFunction(gdb.Function):
 def _name(value: gdb.Value) -> str:
     kind = value.type.strip_typedefs()
     if kind.code not in (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_PTR) or kind.target().strip_typedefs().sizeof != 1:
-        raise gdb.GdbError(f'percpu: the name is of type {value.type}, and not in quotes; {_USAGE}')
+        raise gdb.GdbError(f"percpu: the name is of type {value.type}, and not in quotes; {_USAGE}")
     return value.string().strip()
 
 
@@ -170,7 +170,9 @@ def _shown(value: gdb.Value) -> str:
     from percpu_tools.gdb import table
 
     try:
-        text = value.format_string(max_elements=_LONGEST_ARRAY, max_depth=_DEEPEST, pretty_structs=False, pretty_arrays=False)
+        text = value.format_string(
+            max_elements=_LONGEST_ARRAY, max_depth=_DEEPEST, pretty_structs=False, pretty_arrays=False
+        )
     except gdb.MemoryError as error:
         text = f"<{error}>"
     return table.shortened(text)

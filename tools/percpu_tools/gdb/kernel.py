@@ -35,6 +35,7 @@ _REGISTERS = {"gs": ("gs_base", "k_gs_base"), "fs": ("fs_base",)}
 _MOVED_ALONG = ("_percpu_start", "_percpu_constructors_start")
 
 _STORAGE_TYPE = re.compile(r"percpu::detail::Storage\b")
+_UNKNOWN = "which CPU the selected thread is, is not known"
 _GIVE_THE_NUMBER = 'give the CPU\'s number: $percpu("NAME", CPU)'
 
 
@@ -66,7 +67,10 @@ class Kernel:
         return self.layout.has_areas
 
     def variable(self, name: str) -> Variable:
-        """The variable of that name: app::hits, or hits alone if no other ends so; file.cpp:hits tells statics apart."""
+        """The variable of that name.
+
+        It is app::hits, or hits alone if no other name ends so; file.cpp:hits tells static ones apart.
+        """
         file, _, plain = name.rpartition(":") if "::" not in name else _split(name)
         exact = [variable for variable in self.layout.variables if variable.name == plain]
         found = exact or [variable for variable in self.layout.variables if variable.name.endswith(f"::{plain}")]
@@ -76,11 +80,14 @@ class Kernel:
             known = [variable.name for variable in self.layout.variables]
             near = difflib.get_close_matches(plain, known, 1) or [last for last in known if last.endswith(plain)][:1]
             raise PercpuError(
-                f"there is no per-CPU variable {name}", fix=(f"did you mean {near[0]}?" if near else "info percpu lists them")
+                f"there is no per-CPU variable {name}",
+                fix=(f"did you mean {near[0]}?" if near else "info percpu lists them"),
             )
         if len(found) > 1:
             choices = sorted(self._full_name(variable, found) for variable in found)
-            raise PercpuError(f"{name} is one of {len(found)} per-CPU variables", fix=f"write one of {', '.join(choices)}")
+            raise PercpuError(
+                f"{name} is one of {len(found)} per-CPU variables", fix=f"write one of {', '.join(choices)}"
+            )
         return found[0]
 
     def _full_name(self, variable: Variable, among: list[Variable]) -> str:
@@ -131,7 +138,9 @@ class Kernel:
         areas = self.areas()
         if not 0 <= cpu < areas.count:
             if not areas.made:
-                raise PercpuError(f"CPU {cpu}: the areas are not made yet; before that there is area 0 only, as it was loaded")
+                raise PercpuError(
+                    f"CPU {cpu}: the areas are not made yet; before that there is area 0 only, as it was loaded"
+                )
             raise PercpuError(f"CPU {cpu}: there are areas of the CPUs {_span(areas.count)}")
         return areas.address(cpu) + variable.offset
 
@@ -158,7 +167,7 @@ class Kernel:
         shown = [(name, value) for name, value in values if value is not None]
         if not shown:
             raise PercpuError(
-                f"which CPU the selected thread is, is not known: the target does not show the base register {values[0][0]}",
+                f"{_UNKNOWN}: the target does not show the base register {values[0][0]}",
                 fix=_GIVE_THE_NUMBER,
             )
         for _, value in shown:
@@ -167,8 +176,8 @@ class Kernel:
                 return cpu
         said = ", ".join(f"{name} is {value:#x}" for name, value in shown)
         raise PercpuError(
-            f"which CPU the selected thread is, is not known: {said}, and there is no area: init_percpu_reg has not run "
-            "on that CPU yet, or code runs that is not the kernel's",
+            f"{_UNKNOWN}: {said}, and there is no area: init_percpu_reg has not run on that CPU yet, or code runs that "
+            "is not the kernel's",
             fix=_GIVE_THE_NUMBER,
         )
 
@@ -185,8 +194,7 @@ class Kernel:
         base_register = (note.base_register if note else None) or (target.base_registers[0] if target else USER_BASE)
         if base_register == USER_BASE:
             raise PercpuError(
-                "which CPU the selected thread is, is not known: the base is what a function of the kernel's gives "
-                "(base-register=user)",
+                f"{_UNKNOWN}: the base is what a function of the kernel's gives (base-register=user)",
                 fix=_GIVE_THE_NUMBER,
             )
         return _REGISTERS.get(base_register, (base_register,))
