@@ -499,6 +499,16 @@ class TestT08OutsideAccessors:
         report = self.judge(tmp_path, build, X + other, ZERO_VMA, *KEPT)
         assert report.findings == () and "T08" not in not_judged(report)
 
+    @builds(*RISCV)
+    def test_an_accessor_without_compressed_instructions(self, tmp_path, build):
+        accessor = (
+            ".option push; .option norelax; .option norvc; 1: auipc %0, %%pcrel_hi(percpu_storage_x); "
+            "add %0, %0, gp; lw %0, %%pcrel_lo(1b)(%0); .option pop"
+        )
+        assert self.judge(tmp_path, build, X + assembly(accessor), IN_IMAGE, *KEPT).findings == ()
+        direct = assembly(accessor.replace("add %0, %0, gp; ", ""))
+        assert rules(self.judge(tmp_path, build, X + direct, IN_IMAGE, *KEPT)) == {"T08"}
+
     @pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
     @builds("x86_64", "aarch64")
     def test_the_large_code_model(self, tmp_path, build, script):

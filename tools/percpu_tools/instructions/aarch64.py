@@ -65,15 +65,13 @@ def added_to_base(code: Bytes, home: Section, start: int, registers: frozenset[i
     bases.discard(offset)
     for address in range(start + 4, min(start + 4 + 4 * _NEAR_BASE, home.end), 4):
         word = code.number(home, address, 4)
-        if word & 0xFF80001F == 0xF2800000 | offset:
-            # movk: the number has upper bits.
-            return False
         register = base_read(word)
         if register is not None:
             bases.add(register)
         operands = added_registers(word)
         if operands is not None and offset in operands:
             return bool(bases & set(operands))
+        # Also a movk, which gives the number upper bits, writes the register again.
         if _is_branch(word) or register != offset and base_of(word) is None and word & 31 == offset:
             return False
     return False
