@@ -87,6 +87,11 @@ class TestFaults:
         assert finding.symbol == "__per_cpu_load"
         assert "the physical address of __per_cpu_load" in finding.expected
 
+    def test_linux_template_ends_before_its_section(self, tmp_path):
+        script = LINUX_IN_IMAGE.script.replace("__per_cpu_end = .;", "__per_cpu_end = .;\n    . += 64;")
+        layout = check(build(tmp_path, LINUX_IN_IMAGE, script=script)).layout
+        assert (layout.template_size, layout.section.size) == (0x2100, 0x2140)
+
     def test_linux_clears_the_template_with_bss(self, tmp_path):
         script = LINUX_IN_IMAGE.script.replace("  .data..percpu :", "  __bss_start = .;\n  .data..percpu :").replace(
             "{ __bss_start = .; ", "{ "
@@ -137,14 +142,15 @@ class TestFaults:
 
 
 @pytest.mark.skipif(shutil.which("rustc") is None, reason="no rustc on PATH")
-def test_names_as_rustc_mangles_them(tmp_path):
+@pytest.mark.parametrize("mangling", [(), ("-C", "symbol-mangling-version=v0")], ids=["default", "v0"])
+def test_names_as_rustc_mangles_them(tmp_path, mangling):
     (tmp_path / "kernel.rs").write_text(
         "#![no_std]\n"
         'pub mod cpu { #[link_section = ".percpu"] #[used] static mut __PERCPU_ID: u32 = 5;\n'
         '  pub fn f() { #[link_section = ".percpu"] #[used] static mut __PERCPU_LOCAL: u8 = 1; } }\n'
         '#[link_section = ".percpu"] #[used] #[no_mangle] static mut __PERCPU_PLAIN: u64 = 1;\n'
     )
-    command = ["rustc", "--crate-type", "lib", "-C", "panic=abort", "-C", "relocation-model=static", "--emit", "obj"]
+    command = ["rustc", "--crate-type", "lib", "-C", "panic=abort", "-C", "relocation-model=static", *mangling, "--emit", "obj"]
     toolchain.run([*command, "-o", str(tmp_path / "rust.o"), str(tmp_path / "kernel.rs")])
     kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL)
     done = toolchain.try_link(tmp_path, [kernel, tmp_path / "rust.o"], [RUST.script], "--no-warn-mismatch")

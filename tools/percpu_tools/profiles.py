@@ -222,6 +222,6 @@ def _symbols(path: str, table: Any) -> dict[str, str]:
 
 
 def _cache_line(path: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 16 <= value <= 4096 or value & (value - 1):
+    if not isinstance(value, int) or not 16 <= value <= 4096 or value & (value - 1):
         raise PercpuError(f"{path}: cache_line is {value!r}: expected a power of two from 16 to 4096")
     return value
