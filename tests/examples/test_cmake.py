@@ -94,6 +94,23 @@ def test_the_script_is_seen_however_it_is_spelled(project: Project, spelling: st
     assert "no work to do" in project.build()
 
 
+def test_a_part_of_the_script_is_seen(project: Project) -> None:
+    script, part = project.folder / "kernel.ld", project.folder / "parts" / "more.ld"
+    part.parent.mkdir()
+    part.write_text(".late : { *(.late) }\n")
+    script.write_text(script.read_text().replace("    .bss", "    INCLUDE more.ld\n    .bss"))
+    folders = "target_link_directories(kernel.elf PRIVATE parts)\n"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", USUAL_SCRIPT + folders)
+    project.build()
+    fragment = project.folder / "build" / "kernel.elf.percpu" / "percpu.ld"
+    before = project.kernel.stat().st_mtime_ns
+    assert "INSERT AFTER .late" in fragment.read_text()
+    part.write_text(".later : { *(.later) }\n")
+    project.build()
+    assert "INSERT AFTER .later" in fragment.read_text() and project.kernel.stat().st_mtime_ns > before
+    assert "no work to do" in project.build()
+
+
 def test_lld(project: Project) -> None:
     lld = f"target_link_options(kernel.elf PRIVATE -fuse-ld=lld -B{LLD_FOLDER})\n"
     project.configure("percpu_target(kernel.elf CPU_NUM 2)", USUAL_SCRIPT + lld)

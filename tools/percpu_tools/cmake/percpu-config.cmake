@@ -28,7 +28,7 @@ if(CMAKE_VERSION VERSION_LESS 3.20)
   return()
 endif()
 
-# The commands that were installed with this file come first: in a virtual environment they are five folders above.
+# The commands that were installed with this file: in a virtual environment they lie five folders above.
 foreach(command IN ITEMS check config ldscript)
   string(TOUPPER "PERCPU_${command}" variable)
   find_program(${variable} percpu-${command} HINTS "${CMAKE_CURRENT_LIST_DIR}/../../../../../bin")
@@ -40,6 +40,8 @@ foreach(command IN ITEMS check config ldscript)
 endforeach()
 
 set(_PERCPU_CMAKE_FOLDER "${CMAKE_CURRENT_LIST_DIR}")
+set(_PERCPU_ONE_VALUE CPU_NUM ARCH LINKER MODE LOAD_OFFSET CACHE_LINE CHECK)
+set(_PERCPU_VALUES FEATURES CHECK_OPTIONS)
 
 function(percpu_target target)
   if(NOT TARGET ${target})
@@ -54,7 +56,7 @@ function(percpu_target target)
     message(FATAL_ERROR "percpu_target: ${target} was given before: say everything in one call")
   endif()
   set_target_properties(${target} PROPERTIES PERCPU_TARGET TRUE)
-  cmake_parse_arguments(PARSE_ARGV 1 given "" "CPU_NUM;ARCH;LINKER;MODE;LOAD_OFFSET;CACHE_LINE;CHECK" "FEATURES;CHECK_OPTIONS")
+  cmake_parse_arguments(PARSE_ARGV 1 given "" "${_PERCPU_ONE_VALUE}" "${_PERCPU_VALUES}")
   if(given_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "percpu_target(${target}): ${given_UNPARSED_ARGUMENTS}: no such argument")
   endif()
@@ -68,7 +70,7 @@ endfunction()
 
 function(_percpu_finish arguments)
   list(POP_FRONT arguments target)
-  cmake_parse_arguments(given "" "CPU_NUM;ARCH;LINKER;MODE;LOAD_OFFSET;CACHE_LINE;CHECK" "FEATURES;CHECK_OPTIONS" ${arguments})
+  cmake_parse_arguments(given "" "${_PERCPU_ONE_VALUE}" "${_PERCPU_VALUES}" ${arguments})
   _percpu_command(compiler ${target} COMPILE_OPTIONS "${CMAKE_CXX_FLAGS}")
   if(NOT given_ARCH)
     _percpu_ask(given_ARCH ${target} --arch-of ${compiler})
@@ -98,12 +100,12 @@ function(_percpu_finish arguments)
   _percpu_check(${target})
 endfunction()
 
-# Sets `fragment`, the file that the linker reads, `settings`, the file that changes when anything is said
-# otherwise, and `scripts`, the target's own.
+# Sets `fragment`, the file that the linker reads, and `scripts`, the target's own.
 macro(_percpu_fragment target)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/${target}.percpu")
+  # Ninja makes the folders of what it builds, make does not.
+  file(MAKE_DIRECTORY "${folder}")
   set(fragment "${folder}/percpu.ld")
-  set(settings "${folder}/settings")
   _percpu_command(link ${target} LINK_OPTIONS "${CMAKE_CXX_FLAGS} ${CMAKE_EXE_LINKER_FLAGS}")
   if(NOT given_LINKER)
     _percpu_ask(given_LINKER ${target} --linker-of ${link})
@@ -115,8 +117,8 @@ macro(_percpu_fragment target)
   string(REPLACE "\n" ";" scripts "${scripts}")
   foreach(script IN LISTS scripts)
     if(NOT IS_ABSOLUTE "${script}")
-      message(FATAL_ERROR "percpu_target(${target}): the linker script ${script} is named by a relative path, and the linker "
-        "runs in the build folder: write \${CMAKE_CURRENT_SOURCE_DIR}/${script}")
+      message(FATAL_ERROR "percpu_target(${target}): the linker script ${script} is named by a relative path, "
+        "and the linker runs in the build folder: write \${CMAKE_CURRENT_SOURCE_DIR}/${script}")
     endif()
   endforeach()
 
@@ -135,19 +137,24 @@ macro(_percpu_fragment target)
   foreach(script IN LISTS scripts)
     list(APPEND render --script "${script}")
   endforeach()
-  # Written only when it changes. A command that has changed is no reason for CMake's Makefiles to run it again.
-  file(GENERATE OUTPUT "${settings}" CONTENT "${render}\n${given_CHECK}\n${given_CHECK_OPTIONS}\n")
+  # Where the linker looks for what a script INCLUDEs.
+  get_target_property(folders ${target} LINK_DIRECTORIES)
+  foreach(word IN LISTS folders link)
+    if(word MATCHES "^(-L)?(/.+)")
+      list(APPEND render -L "${CMAKE_MATCH_2}")
+    endif()
+  endforeach()
   add_custom_command(
     OUTPUT "${fragment}"
     COMMAND "${PERCPU_LDSCRIPT}" ${render} -o "${fragment}" --depfile "${fragment}.d"
-    DEPENDS "${settings}" ${scripts}
+    DEPENDS ${scripts}
     DEPFILE "${fragment}.d"
     COMMENT "Rendering ${target}.percpu/percpu.ld for ${given_CPU_NUM} CPUs"
     VERBATIM)
 endmacro()
 
 macro(_percpu_link target)
-  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${fragment}" "${settings}" ${scripts})
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${fragment}" ${scripts})
   if(given_MODE STREQUAL "include")
     target_link_options(${target} BEFORE PRIVATE "-L${folder}")
   else()
@@ -155,8 +162,8 @@ macro(_percpu_link target)
     _percpu_command(flags ${target} "" "${CMAKE_EXE_LINKER_FLAGS}")
     _percpu_ask(early ${target} --scripts-of ${flags})
     if(early AND given_LINKER STREQUAL "ld")
-      message(FATAL_ERROR "percpu_target(${target}): CMAKE_EXE_LINKER_FLAGS names the linker script ${early}, which GNU ld would "
-        "read before the fragment: name it in target_link_options(${target} ...)")
+      message(FATAL_ERROR "percpu_target(${target}): CMAKE_EXE_LINKER_FLAGS names the linker script ${early}, "
+        "which GNU ld would read before the fragment: name it in target_link_options(${target} ...)")
     endif()
     target_link_options(${target} BEFORE PRIVATE "LINKER:-T,${fragment}")
   endif()
@@ -169,7 +176,8 @@ macro(_percpu_check target)
   if(NOT given_CHECK STREQUAL "off")
     add_custom_command(
       TARGET ${target} POST_BUILD
-      COMMAND "${CMAKE_COMMAND}" -P "${_PERCPU_CMAKE_FOLDER}/check.cmake" ${given_CHECK} "$<TARGET_FILE:${target}>" "${folder}"
+      COMMAND "${CMAKE_COMMAND}" -P "${_PERCPU_CMAKE_FOLDER}/check.cmake" ${given_CHECK}
+        "$<TARGET_FILE:${target}>" "${folder}"
         "${PERCPU_CHECK}" --cpu-num ${given_CPU_NUM} ${given_CHECK_OPTIONS}
       COMMENT "Checking ${target}"
       VERBATIM)
