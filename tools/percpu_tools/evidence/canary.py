@@ -6,9 +6,6 @@ from percpu_tools import code
 from percpu_tools.image import SHN_UNDEF, Image, Section
 from percpu_tools.instructions import x86_64
 
-# Where compilers have the canary (GCC manual, -mstack-protector-guard), and its bytes.
-OFFSET, SIZE = 0x28, 8
-
 _HANDLER = b"__stack_chk_fail"
 
 
@@ -19,7 +16,7 @@ def handler(image: Image) -> int | None:
 
 
 def checks(image: Image, segment: str, function: int) -> list[tuple[Section, int]]:
-    """The places at which the word at OFFSET of the segment is compared, and `function` called if it differs.
+    """The places at which the word at offset 0x28 of the segment is compared, and `function` called if it differs.
 
     An accessor may read a variable at that offset by the same instruction; it does not go on like that.
     """

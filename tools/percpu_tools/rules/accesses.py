@@ -43,15 +43,14 @@ def stack_guard(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     if layout.arch != "x86_64" or not layout.has_areas or not layout.template_size or layout.load_start is None:
         return
-    segment = (
-        layout.note.base_register if layout.note is not None else layout.profile.base_registers.get(layout.arch, "gs")
-    )
+    told = layout.note.base_register if layout.note is not None else None
+    segment = told or layout.profile.base_registers.get(layout.arch, "gs")
     if segment not in ("gs", "fs"):
         return
     if not image.has_symbols:
         yield NotJudged(STRIPPED)
         return
-    # The offset of the canary and its last byte.
+    # The offset of the canary and of its last byte (GCC manual, -mstack-protector-guard).
     first, last = 0x28, 0x2F
     variable = layout.variable_at(first) or layout.variable_at(last)
     in_area = layout.layout == "zero-vma"
