@@ -12,7 +12,8 @@
 // thread may be preempted again when the counts meet. A hook must not use a guarded accessor itself.
 // While it changes the count, nothing holds the thread yet: keep the count in the thread, or in a
 // per-CPU variable that is changed in one step, by `add_current_raw` on x86_64 and with the feature
-// `restartable`. Elsewhere `add_current_raw` takes several, and such a count loses updates.
+// `restartable`. Elsewhere `add_current_raw` takes several, between which the thread may be moved: the
+// count of the CPU that it left is then changed, and updates are lost.
 
 #pragma once
 
