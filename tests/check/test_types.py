@@ -13,6 +13,7 @@ from check.builds import BY_HAND, judge, script
 from check.test_cli import run
 from check.test_robustness import SPECIAL
 from percpu_tools import check, includes, render_fragment
+from percpu_tools.progress import listening
 
 SOURCE = """\
 #include <percpu/percpu.hpp>
@@ -144,3 +145,14 @@ def sections_of(path) -> list[tuple[str, int, int]]:
 
     with Image(path) as image:
         return [(section.name, section.offset, section.size) for section in image.sections if section.size]
+
+
+def test_how_far_it_is(tmp_path):
+    """Of a distribution's kernel it reads for minutes."""
+    kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + toolchain.variable("x", 1), "-g")
+    path = toolchain.link(tmp_path, [kernel], [script(BY_HAND)], "--no-warn-rwx-segments")
+    heard: list[tuple[str, int, int]] = []
+    with listening(lambda *told: heard.append(told)):
+        check(path, types=True)
+    steps = [(done, total) for what, done, total in heard if what == "types from debug information"]
+    assert steps[0][0] == 0 and steps[-1][0] == steps[-1][1] > 0

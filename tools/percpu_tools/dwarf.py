@@ -18,7 +18,7 @@ from typing import Any
 from elftools.dwarf.die import DIE
 from elftools.dwarf.dwarfinfo import DWARFInfo
 
-from percpu_tools import names
+from percpu_tools import names, progress
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout, Variable
 from percpu_tools.linetable import contents, file_names
@@ -158,9 +158,12 @@ class _Reader:
             unit = self._unit_at(place)
             if unit is not None:
                 hits.setdefault(unit.start, []).append(place)
-        for start, places in hits.items():
-            unit = self._unit_at(start)
-            assert unit is not None
+        units = [self._units[bisect_right(self._starts, start) - 1] for start in hits]
+        done, total = 0, sum(unit.end - unit.start for unit in units)
+        for unit, places in zip(units, hits.values()):
+            # A distribution's kernel takes minutes: pyelftools reads every entry of the units that define variables.
+            progress.report("types from debug information", done, total)
+            done += unit.end - unit.start
             for die in self._entries_at(unit, places):
                 at = self._address(unit, die)
                 if at is None:
@@ -168,6 +171,7 @@ class _Reader:
                 for symbol in by_address.get(at, ()):
                     if self._is_named(unit, die, symbol):
                         yield (symbol, at), self._describe(unit, die)
+        progress.report("types from debug information", total, total)
 
     def _places(self, addresses: Iterable[int]) -> Iterator[int]:
         """Where in .debug_info a location expression may be that names one of the addresses."""
