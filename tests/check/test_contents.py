@@ -169,10 +169,10 @@ class TestT15ConstructorTouchesTemplate:
             toolchain.link(tmp_path, [kernel], [in_image("0x200000").replace(*self.TABLE)], *flags, linker=linker)
             assert rules(check(tmp_path / "kernel.elf")) == expected
 
-    @pytest.mark.parametrize("arch", ["aarch64", "riscv64", "loongarch64"])
+    @pytest.mark.parametrize("arch", ["aarch64", "arm", "riscv64", "riscv32", "loongarch64"])
     def test_by_relocations(self, tmp_path, arch):
         """Kernels linked low enough to reach address 0 relative to the program counter."""
-        flags = {"riscv64": ("-mcmodel=medany", "-mno-relax")}.get(arch, ())
+        flags = {"arm": ("-fpie",)}.get(arch, ("-mcmodel=medany", "-mno-relax") if "riscv" in arch else ())
         for source, expected in ((self.SOURCE, {"T15"}), (self.GOOD, set())):
             text = zero_vma("0x200000").replace(*self.TABLE)
             report = judge_for(tmp_path, arch, source, text, "--emit-relocs", compile=flags, language="c++")
