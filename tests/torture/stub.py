@@ -82,12 +82,20 @@ def machine(board: Board, kernel: Path) -> Iterator[Stub]:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(60)
-                for _ in range(600):
-                    if path.exists():
-                        break
-                    time.sleep(0.1)
-                connection.connect(str(path))
+                _connect(connection, path)
                 yield Stub(connection)
         finally:
             process.kill()
             process.wait()
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    """Connects as soon as QEMU listens, which is some time after it is there, and again after the path is."""
+    for _ in range(600):
+        try:
+            connection.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"QEMU does not listen at {path}")
