@@ -509,6 +509,19 @@ class TestT08OutsideAccessors:
         direct = assembly(accessor.replace("add %0, %0, gp; ", ""))
         assert rules(self.judge(tmp_path, build, X + direct, IN_IMAGE, *KEPT)) == {"T08"}
 
+    @pytest.mark.parametrize("access", ["ldr ip, [%0, ip]!", "ldrh ip, [%0, ip]!", "ldr ip, [%0], ip"])
+    @builds("arm")
+    def test_an_accessor_that_keeps_the_sum(self, tmp_path, build, access):
+        """As compilers make of a load of 8 bytes in two halves: the second goes to the sum."""
+        a32 = ("-marm",)  # T32 has no such loads
+        accessor = f"movw %0, #:lower16:percpu_storage_x; mrc p15, 0, ip, c13, c0, 3; {access}; ldr %0, [%0, #4]"
+        report = self.judge(tmp_path, build, X + assembly(accessor, clobbers="ip"), ZERO_VMA, *KEPT, compile=a32)
+        assert report.findings == ()
+        # The base is added to another register, and what is loaded lies at the plain address.
+        direct = accessor.replace("[%0, ip]!", "[lr, ip]!").replace("[%0], ip", "[lr], ip")
+        report = self.judge(tmp_path, build, X + assembly(direct, clobbers="ip"), ZERO_VMA, *KEPT, compile=a32)
+        assert rules(report) == {"T08"}
+
     @pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
     @builds("x86_64", "aarch64")
     def test_the_large_code_model(self, tmp_path, build, script):

@@ -42,6 +42,9 @@ def _used_in_a32(code: Bytes, home: Section, start: int) -> bool:
         halves = word & 0x0E400090 == 0x00400090 and word & 0x60
         if (is_memory_access(word) or halves) and word >> 16 & 15 == register:
             return True
+        if word >> 16 & 15 == register and _adds_index_to_base(word):
+            # `ldr r0, [r1, r0]!`: an index was added, as an accessor adds the base, and the sum kept.
+            return False
         if word & 0x0E000000 in (0x0A000000, 0x08000000) or word & 0x0FFFFFD0 == 0x012FFF10:
             # Branches, also by a register, and loads of several registers, which may be one.
             return False
@@ -52,6 +55,13 @@ def _used_in_a32(code: Bytes, home: Section, start: int) -> bool:
         if destination == register and not is_store:
             return False
     return False
+
+
+def _adds_index_to_base(word: int) -> bool:
+    """Whether a load or store has a register for its index, and writes the sum of base and index back."""
+    has_index = word & 0x0E000010 == 0x06000000 or (word & 0x0E400090 == 0x00000090 and bool(word & 0x60))
+    # Bit 24 clear: the sum is written back after the access; else bit 21 says whether it is.
+    return has_index and (not word & 0x01000000 or bool(word & 0x00200000))
 
 
 def _used_in_t32(code: Bytes, home: Section, start: int) -> bool:
