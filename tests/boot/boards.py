@@ -259,7 +259,7 @@ def test_packages() -> list[str]:
     # Debian 12 has no GCC for LoongArch64, and gold within binutils.
     newer = {"binutils-gold", gcc_package("loongarch64-linux-gnu")} if _debian() >= 13 else set()
     cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu")}
-    others = {"ccache", "clang-19", "clang-tidy-19", "g++", "gcc-arm-none-eabi", "gdb-multiarch", "lld-19", "llvm-19"}
+    others = {"ccache", "clang-19", "clang-tidy-19", "g++", "gcc-arm-none-eabi", "gdb-multiarch", "libclang-rt-19-dev", "lld-19", "llvm-19"}
     others |= {"cmake", "make", "meson", "ninja-build"}  # tests/examples
     return sorted(boards | cross | newer | others)
 

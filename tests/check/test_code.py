@@ -509,6 +509,16 @@ class TestT08OutsideAccessors:
         direct = assembly(accessor.replace("add %0, %0, gp; ", ""))
         assert rules(self.judge(tmp_path, build, X + direct, IN_IMAGE, *KEPT)) == {"T08"}
 
+    @builds("arm")
+    def test_an_accessor_whose_register_is_used_again(self, tmp_path, build):
+        address = "movw %0, #:lower16:{0}; movt %0, #:upper16:{0}; "
+        accessor = address.format("percpu_storage_x") + "mrc p15, 0, ip, c13, c0, 3; "
+        indexed = accessor + "ldr ip, [ip, %0]; "
+        ordinary = assembly(indexed + address.format("other") + "ldr %0, [%0]", clobbers="ip") + "int other = 1;\n"
+        assert self.judge(tmp_path, build, X + ordinary, ZERO_VMA, *KEPT).findings == ()
+        direct = assembly(accessor + "ldr %0, [%0]", clobbers="ip")
+        assert rules(self.judge(tmp_path, build, X + direct, ZERO_VMA, *KEPT)) == {"T08"}
+
     @pytest.mark.parametrize("access", ["ldr ip, [%0, ip]!", "ldrh ip, [%0, ip]!", "ldr ip, [%0], ip"])
     @builds("arm")
     def test_an_accessor_that_keeps_the_sum(self, tmp_path, build, access):

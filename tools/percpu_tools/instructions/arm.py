@@ -48,8 +48,8 @@ def _used_in_a32(code: Bytes, home: Section, start: int) -> bool:
         if word & 0x0E000000 in (0x0A000000, 0x08000000) or word & 0x0FFFFFD0 == 0x012FFF10:
             # Branches, also by a register, and loads of several registers, which may be one.
             return False
-        if word & 0x0FF00000 in (0x03000000, 0x03400000) and destination == register:
-            # The other half of the address.
+        if word & 0x0FF00000 == 0x03400000 and destination == register:
+            # The other half of the address. A second movw begins another one.
             continue
         is_store = (is_memory_access(word) or word & 0x0E000010 == 0x06000000) and not word & 0x00100000
         if destination == register and not is_store:
@@ -74,7 +74,7 @@ def _used_in_t32(code: Bytes, home: Section, start: int) -> bool:
         second = code.number(home, address + 2, 2)
         if first >> 11 in (0b11101, 0b11110, 0b11111):
             address += 4
-            if first & 0xFBF0 in (0xF240, 0xF2C0) and second >> 8 & 15 == register:
+            if first & 0xFBF0 == 0xF2C0 and second >> 8 & 15 == register:
                 continue
             # Loads and stores with an immediate: bit 7 of the first half, or bit 11 of the second, says so.
             if first & 0xFE00 == 0xF800 and (first & 0x80 or second & 0x800):
