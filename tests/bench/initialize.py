@@ -20,7 +20,7 @@ def measure(quick: bool, progress: Callable[[str], None]) -> Table:
     columns = ("area, bytes", "CPUs", "init, ns", "memcpy, ns", "times memcpy", "again, init, ns", "again, times memcpy")
     table = Table("init", "init against memcpy of the same bytes", columns)
     most = MOST // 32 if quick else MOST
-    missed = []
+    missed: dict[str, list[str]] = {"as at boot": [], "again": []}
     for area in AREAS[:: 3 if quick else 1]:
         program = _program(area)
         for cpus in CPUS:
@@ -34,10 +34,13 @@ def measure(quick: bool, progress: Callable[[str], None]) -> Table:
             ratio = Spread.of_ratios(ours, theirs)
             again = Spread.of_ratios(ours_again, theirs_again)
             table.rows.append((area, cpus, Spread.of(ours), Spread.of(theirs), ratio, Spread.of(ours_again), again))
-            if ratio.median > 1.2:
-                missed.append(f"{cpus} x {area} B: {ratio.median:.2f}")
-    found = "missed by " + "; ".join(missed) if missed else "by all"
-    table.goals = [Goal("init within 1.2 times memcpy", found, not missed)]
+            for when, measured in (("as at boot", ratio), ("again", again)):
+                if measured.median > 1.2:
+                    missed[when].append(f"{cpus} x {area} B: {measured.median:.2f}")
+    table.goals = [
+        Goal(f"init within 1.2 times memcpy, {when}", "missed by " + "; ".join(cells) if cells else "by all", not cells)
+        for when, cells in missed.items()
+    ]
     table.notes = [
         "As at boot: the areas in no cache, each time until other CPUs can see them. Again: the same memory, in the cache, "
         "where the atomic exchange that keeps two CPUs from making areas at once is some nanoseconds of a few."
