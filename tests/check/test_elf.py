@@ -1,4 +1,4 @@
-"""The headers and symbols that are read in bulk are those that pyelftools reads, one at a time."""
+"""The headers, and the symbols that are read in bulk, are those that ELFFile of pyelftools reads, one at a time."""
 
 from __future__ import annotations
 

@@ -1,18 +1,22 @@
 """The structures of an ELF file: header, section headers, program headers, notes.
 
 Every number in them is the file's own claim: what is read here is within the file's bytes, and nothing is
-allocated by a size that a header gives. A check takes less time than
-importing a library for all of ELF would. The names are those of the gABI.
+allocated by a size that a header gives. pyelftools says how each structure is laid out; its `ELFFile`, which
+believes the numbers, is not used. The names are those of the gABI.
 """
 
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
+
+from elftools.elf.structs import ELFStructs
 
 from percpu_tools.names import printable
+
+if TYPE_CHECKING:
+    from elftools.construct import Container, Struct
 
 Bytes = Union[bytes, memoryview, mmap.mmap]
 
@@ -29,49 +33,6 @@ _LORESERVE = 0xFF00
 MOST_SECTIONS = 1 << 16
 # The longest name of a section that is kept whole: a damaged table of names has no end.
 _LONGEST_NAME = 1024
-
-_FILE_TYPES = {0: "ET_NONE", 1: "ET_REL", 2: "ET_EXEC", 3: "ET_DYN", 4: "ET_CORE"}
-# Those of the targets, and of other kernels that people may ask about.
-_MACHINES = {
-    3: "EM_386",
-    8: "EM_MIPS",
-    20: "EM_PPC",
-    21: "EM_PPC64",
-    22: "EM_S390",
-    40: "EM_ARM",
-    43: "EM_SPARCV9",
-    62: "EM_X86_64",
-    183: "EM_AARCH64",
-    243: "EM_RISCV",
-    258: "EM_LOONGARCH",
-}
-_SECTION_TYPES = {
-    0: "SHT_NULL",
-    1: "SHT_PROGBITS",
-    2: "SHT_SYMTAB",
-    3: "SHT_STRTAB",
-    4: "SHT_RELA",
-    5: "SHT_HASH",
-    6: "SHT_DYNAMIC",
-    7: "SHT_NOTE",
-    8: "SHT_NOBITS",
-    9: "SHT_REL",
-    11: "SHT_DYNSYM",
-    14: "SHT_INIT_ARRAY",
-    15: "SHT_FINI_ARRAY",
-    16: "SHT_PREINIT_ARRAY",
-    17: "SHT_GROUP",
-    18: "SHT_SYMTAB_SHNDX",
-    19: "SHT_RELR",
-}
-_PT_LOAD = 1
-
-# Behind e_ident: Elf32_Ehdr, Elf64_Ehdr.
-_HEADER = {32: "HHIIIIIHHHHHH", 64: "HHIQQQIHHHHHH"}
-# Elf32_Shdr, Elf64_Shdr: the same order in both.
-_SECTION = {32: "IIIIIIIIII", 64: "IIQQQQIIQQ"}
-# Elf32_Phdr, Elf64_Phdr.
-_PROGRAM = {32: "IIIIIIII", 64: "IIQQQQQQ"}
 
 
 class ElfError(Exception):
@@ -131,6 +92,7 @@ class Segment(NamedTuple):
 class Header(NamedTuple):
     """The ELF header, with the counts that do not fit it taken from where they are."""
 
+    structs: ELFStructs
     elf_class: int
     little_endian: bool
     type: str
@@ -156,38 +118,27 @@ def read_header(data: Bytes) -> Header:
         raise Truncated("the ELF header cannot be read: the file is truncated or damaged")
     if data[4] not in (1, 2) or data[5] not in (1, 2):
         raise ElfError(f"the ELF header has class {data[4]} and byte order {data[5]}: expected 1 or 2 for each")
-    elf_class, little_endian = 32 * data[4], data[5] == 1
-    layout = struct.Struct(("<" if little_endian else ">") + _HEADER[elf_class])
-    if len(data) < 16 + layout.size:
+    structs = ELFStructs(little_endian=data[5] == 1, elfclass=32 * data[4])
+    structs.create_basic_structs()
+    size = structs.Elf_Ehdr.sizeof()
+    if len(data) < size:
         raise Truncated("the ELF header cannot be read: the file is truncated or damaged")
-    (
-        kind,
-        machine,
-        _,
-        entry,
-        programs,
-        sections,
-        _,
-        _,
-        program_size,
-        program_count,
-        section_size,
-        section_count,
-        names,
-    ) = layout.unpack_from(data, 16)
+    found = structs.Elf_Ehdr.parse(bytes(data[:size]))
+    structs.create_advanced_structs(found.e_type, found.e_machine, found.e_ident.EI_OSABI)
     header = Header(
-        elf_class=elf_class,
-        little_endian=little_endian,
-        type=_FILE_TYPES.get(kind, str(kind)),
-        machine=_MACHINES.get(machine, str(machine)),
-        entry=entry,
-        program_offset=programs,
-        program_count=program_count,
-        program_entry_size=program_size,
-        section_offset=sections,
-        section_count=section_count,
-        section_entry_size=section_size,
-        names_section=names,
+        structs=structs,
+        elf_class=structs.elfclass,
+        little_endian=structs.little_endian,
+        type=str(found.e_type),
+        machine=str(found.e_machine),
+        entry=found.e_entry,
+        program_offset=found.e_phoff,
+        program_count=found.e_phnum,
+        program_entry_size=found.e_phentsize,
+        section_offset=found.e_shoff,
+        section_count=found.e_shnum,
+        section_entry_size=found.e_shentsize,
+        names_section=found.e_shstrndx,
     )
     return _with_large_counts(header, data)
 
@@ -196,14 +147,12 @@ def _with_large_counts(header: Header, data: Bytes) -> Header:
     no_count = header.section_count == 0 and header.section_offset != 0
     if not (no_count or header.names_section == _IN_SECTION_0 or header.program_count == _IN_SECTION_0):
         return header
-    layout = struct.Struct(header.order + _SECTION[header.elf_class])
-    if header.section_offset + layout.size > len(data):
-        raise Truncated(_ends_behind(1, "e_shoff", header.section_offset + layout.size, data))
-    first = layout.unpack_from(data, header.section_offset)
+    layout = header.structs.Elf_Shdr
+    first = next(_entries(data, layout, "e_shoff", header.section_offset, 1, layout.sizeof()))
     return header._replace(
-        section_count=first[5] if no_count else header.section_count,
-        names_section=first[6] if header.names_section == _IN_SECTION_0 else header.names_section,
-        program_count=first[7] if header.program_count == _IN_SECTION_0 else header.program_count,
+        section_count=first.sh_size if no_count else header.section_count,
+        names_section=first.sh_link if header.names_section == _IN_SECTION_0 else header.names_section,
+        program_count=first.sh_info if header.program_count == _IN_SECTION_0 else header.program_count,
     )
 
 
@@ -214,7 +163,7 @@ def read_sections(header: Header, data: Bytes) -> tuple[Section, ...]:
     entries = list(
         _entries(
             data,
-            header.order + _SECTION[header.elf_class],
+            header.structs.Elf_Shdr,
             "e_shoff",
             header.section_offset,
             header.section_count,
@@ -223,23 +172,23 @@ def read_sections(header: Header, data: Bytes) -> tuple[Section, ...]:
     )
     names_begin = names_end = 0
     if 0 < header.names_section < len(entries):
-        _, _, _, _, offset, size, *_ = entries[header.names_section]
-        names_begin, names_end = min(offset, len(data)), min(offset + size, len(data))
+        names = entries[header.names_section]
+        names_begin, names_end = min(names.sh_offset, len(data)), min(names.sh_offset + names.sh_size, len(data))
     return tuple(
         Section(
             number=number,
-            name=_text(data, names_begin + name, names_end),
-            type=_SECTION_TYPES.get(kind, str(kind)),
-            flags=flags,
-            address=address,
-            offset=offset,
-            size=size,
-            alignment=max(alignment, 1),
-            link=link,
-            entry_size=entry_size,
-            info=info,
+            name=_text(data, names_begin + entry.sh_name, names_end),
+            type=str(entry.sh_type),
+            flags=entry.sh_flags,
+            address=entry.sh_addr,
+            offset=entry.sh_offset,
+            size=entry.sh_size,
+            alignment=max(entry.sh_addralign, 1),
+            link=entry.sh_link,
+            entry_size=entry.sh_entsize,
+            info=entry.sh_info,
         )
-        for number, (name, kind, flags, address, offset, size, link, info, alignment, entry_size) in enumerate(entries)
+        for number, entry in enumerate(entries)
     )
 
 
@@ -254,51 +203,47 @@ def _text(data: Bytes, begin: int, end: int) -> str:
 def read_segments(header: Header, data: Bytes, most: int) -> tuple[Segment, ...]:
     """The load segments, of which there may be `most`."""
     found: list[Segment] = []
-    layout = header.order + _PROGRAM[header.elf_class]
+    layout = header.structs.Elf_Phdr
     for entry in _entries(
         data, layout, "e_phoff", header.program_offset, header.program_count, header.program_entry_size
     ):
-        if entry[0] != _PT_LOAD:
+        if entry.p_type != "PT_LOAD":
             continue
         if len(found) == most:
             raise ElfError(f"more than {most} load segments: expected at most {most}")
-        if header.elf_class == 64:
-            _, _, offset, address, load_address, file_size, memory_size, _ = entry
-        else:
-            _, offset, address, load_address, file_size, memory_size, _, _ = entry
-        found.append(Segment(offset, address, load_address, file_size, memory_size))
+        found.append(Segment(entry.p_offset, entry.p_vaddr, entry.p_paddr, entry.p_filesz, entry.p_memsz))
     return tuple(found)
 
 
 def _entries(
-    data: Bytes, layout: str, field: str, offset: int, count: int, entry_size: int
-) -> Iterator[tuple[int, ...]]:
+    data: Bytes, layout: Struct, field: str, offset: int, count: int, entry_size: int
+) -> Iterator[Container]:
     """The entries of a table of headers."""
     if count == 0:
         return
-    entry = struct.Struct(layout)
-    if entry_size != entry.size:
-        raise ElfError(f"entries of {entry_size} bytes at {field}: expected {entry.size}")
-    end = offset + count * entry_size
+    size = layout.sizeof()
+    if entry_size != size:
+        raise ElfError(f"entries of {entry_size} bytes at {field}: expected {size}")
+    end = offset + count * size
     if end > len(data):
-        raise Truncated(_ends_behind(count, field, end, data))
-    yield from entry.iter_unpack(data[offset:end])
-
-
-def _ends_behind(count: int, field: str, end: int, data: Bytes) -> str:
-    return f"{count} headers at {field} end at byte {end}, but the file has {len(data)}: it is truncated"
-
-
-def notes(contents: Bytes, order: str) -> Iterator[tuple[bytes, int, bytes]]:
-    """Name, type and description of a section's notes (gABI, "Note Section"), up to the first that is not whole."""
-    at = 0
-    while at + 12 <= len(contents):
-        name_size, description_size, kind = struct.unpack_from(order + "III", contents, at)
-        begin = at + 12
-        description = begin + -(-name_size // 4) * 4
-        at = description + -(-description_size // 4) * 4
-        if description + description_size > len(contents):
-            return
-        yield bytes(contents[begin : begin + name_size]).rstrip(b"\0"), kind, bytes(
-            contents[description : description + description_size]
+        headers = "header" if count == 1 else "headers"
+        raise Truncated(
+            f"{count} {headers} at {field} end at byte {end}, but the file has {len(data)}: it is truncated"
         )
+    for begin in range(offset, end, size):
+        yield layout.parse(bytes(data[begin : begin + size]))
+
+
+def notes(header: Header, contents: Bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and description of a section's notes (gABI, "Note Section"), up to the first that is not whole."""
+    layout = header.structs.Elf_Nhdr
+    at = 0
+    while at + layout.sizeof() <= len(contents):
+        begin = at + layout.sizeof()
+        note = layout.parse(bytes(contents[at:begin]))
+        description = begin + -(-note.n_namesz // 4) * 4
+        end = description + note.n_descsz
+        if end > len(contents):
+            return
+        yield bytes(contents[begin : begin + note.n_namesz]).rstrip(b"\0"), bytes(contents[description:end])
+        at = description + -(-note.n_descsz // 4) * 4

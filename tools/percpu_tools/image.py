@@ -1,8 +1,8 @@
 """An ELF file, read as far as the rules need it.
 
 The file is mapped, not read: of a kernel's hundreds of megabytes a check looks at a few. `elf` takes the headers
-apart, and `symbols` the symbol table; pyelftools, which takes longer to import than a check takes to run, is asked for
-debug information only. Whatever is wrong with the file, the one exception that leaves this module is PercpuError.
+apart, and `symbols` the symbol table in bulk; debug information is read only when it is asked for. Whatever is wrong
+with the file, the one exception that leaves this module is PercpuError.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Image:
         self.path = os.fspath(path)
         self._bytes = _map(self.path)
         with self._reading("the ELF header"):
-            header = elf.read_header(self._bytes)
+            self._header = header = elf.read_header(self._bytes)
             self._order = header.order
             self.elf_class = header.elf_class
             self.little_endian = header.little_endian
@@ -173,7 +173,7 @@ class Image:
         if section is None or section.type != "SHT_NOTE":
             return None
         with self._reading(f"section {NOTE_SECTION}"):
-            for name, _, description in elf.notes(self._contents(section, _LARGEST_NOTES), self._order):
+            for name, description in elf.notes(self._header, self._contents(section, _LARGEST_NOTES)):
                 if name == b"percpu":
                     return parse_note(description)
         return None
