@@ -11,7 +11,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("percpu")
     group.addoption("--matrix", action="store_true", help="boot all variants of tests/matrix.py, not only the default ones")
     group.addoption("--rules", action="store_true", help="print the rules of percpu-check against the builds of tests/check")
-    group.addoption("--boots", type=int, default=1, metavar="N", help="boot the demonstration kernel N times in a row")
+    group.addoption("--boots", type=int, default=1, metavar="N", help="boot the demonstration and the torture kernels N times in a row")
     updates = "make N updates in each torture of tests/matrix.py, not few of them in the default ones"
     group.addoption("--updates", type=int, metavar="N", help=updates)
     vmlinux = "a distribution's vmlinux with symbols, for tests/check/test_vmlinux.py; else PERCPU_VMLINUX"

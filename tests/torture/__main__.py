@@ -19,7 +19,7 @@ from matrix import ARCHITECTURES, TORTURED
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torture.updates import Torture, build, torture
+from torture.updates import Torture, build, cpus_at_once, torture
 
 # Wide enough for the table in a pipe, which has no width of its own.
 PIPE_WIDTH = 140
@@ -30,11 +30,11 @@ def table(results: list[Torture]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD)
     for column in ("kernel", "without"):
         shown.add_column(column, no_wrap=True)
-    for column in ("updates", "lost", "interrupts", "moves", "seconds"):
+    for column in ("updates", "lost", "interrupts", "a second and CPU", "moves", "seconds"):
         shown.add_column(column, justify="right")
     for result in results:
         for name, run in {"": result.whole, **result.without}.items():
-            figures = f"{run.made:,}", f"{run.lost:,}", f"{run.interrupts:,}", f"{run.moves:,}"
+            figures = (f"{figure:,}" for figure in (run.made, run.lost, run.interrupts, run.rate, run.moves))
             shown.add_row("" if name else result.row.name, name, *figures, f"{run.boot.seconds:.1f}")
     return shown
 
@@ -59,7 +59,7 @@ def main() -> int:
     folders = build(rows)
     results = []
     for row in rows:
-        results.append(torture(row, folders[row], arguments.updates))
+        results.append(torture(row, folders[row], arguments.updates, cpus_at_once(row)))
         print(results[-1], file=sys.stderr, flush=True)
     console.print(table(results))
     problems = [f"{result.row.name}: {problem}" for result in results for problem in result.problems]

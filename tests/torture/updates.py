@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -47,6 +48,13 @@ class Outcome:
     moves: int
     """How often a thread went on on another CPU than the one where it was interrupted."""
     interrupts: int
+    fewest_interrupts: int
+    """Those of the CPU that had the fewest."""
+
+    @property
+    def rate(self) -> int:
+        """Interrupts in a second on the CPU that had the fewest, with the time that QEMU and the kernel take to start."""
+        return round(self.fewest_interrupts / self.boot.seconds)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ class Torture:
         controls = (f"{run.lost} without {name}" for name, run in self.without.items())
         return (
             f"{self.row.name}: {self.whole.made} updates, {self.whole.lost} lost ({', '.join(controls)}); "
-            f"{self.whole.interrupts} interrupts, {self.whole.moves} moves, {self.whole.boot.seconds:.1f} s"
+            f"{self.whole.interrupts} interrupts, {self.whole.rate} a second and CPU, {self.whole.moves} moves, "
+            f"{self.whole.boot.seconds:.1f} s"
         )
 
 
@@ -87,9 +96,17 @@ def build(rows: Iterable[Variant]) -> dict[Variant, Path]:
     return {row: built.kernel(row, "torture").parent for row in rows}
 
 
-def torture(row: Variant, folder: Path, updates: int) -> Torture:
+def cpus_at_once(row: Variant) -> int:
+    """How many CPUs of `row` this machine can run at the same time, at least two of them.
+
+    More of them take turns of some milliseconds, and a CPU whose turn it is not has no interrupts.
+    """
+    return max(2, min(row.cpus, os.cpu_count() or 1))
+
+
+def torture(row: Variant, folder: Path, updates: int, cpus: int) -> Torture:
     """Make at least `updates` updates with the kernels in `folder`, with all measures and without each."""
-    runs = {name: _run(row, folder, updates, name) for name in (NOTHING, *measures(row))}
+    runs = {name: _run(row, folder, updates, cpus, name) for name in (NOTHING, *measures(row))}
     return Torture(row, runs.pop(NOTHING), runs)
 
 
@@ -98,20 +115,21 @@ def _kernel(without: str) -> str:
     return "torture-unrestarted.elf" if without == "restarts" else "torture.elf"
 
 
-def _run(row: Variant, folder: Path, updates: int, without: str) -> Outcome:
+def _run(row: Variant, folder: Path, updates: int, cpus: int, without: str) -> Outcome:
     kernel = folder / _kernel(without)
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / kernel.name
         copy.write_bytes(_with_parameters(kernel, updates, _MEASURES.index(without)))
         # Slow hosts make a few ten thousand updates a second.
-        result = boot(one_instruction_at_a_time(BOARDS[row.board]), copy, row.cpus, timeout=60 + updates / 10_000)
-    said = {name: int(number) for name, number in re.findall(r"^([a-z ]+): (\d+)$", result.output, re.MULTILINE)}
+        result = boot(one_instruction_at_a_time(BOARDS[row.board]), copy, cpus, timeout=60 + updates / 10_000)
+    said = {name: int(number) for name, number in re.findall(r"^([A-Za-z ]+): (\d+)$", result.output, re.MULTILINE)}
     return Outcome(
         boot=result,
         made=said.get("updates by threads", 0) + said.get("updates by handlers", 0),
         lost=said.get("lost", 0),
         moves=said.get("moves", 0),
         interrupts=said.get("ticks", 0),
+        fewest_interrupts=said.get("fewest ticks of a CPU", 0),
     )
 
 
