@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import percpu_tools
 import pytest
 from boot.boards import BOARDS
 from boot.conftest import Built, scons
@@ -343,6 +345,16 @@ def test_wrong_questions() -> None:
     }
     said = ask(X86_64, demo(ROWS[0]), 4, "exit_with_checks", list(questions)).said
     assert dict(zip(questions, said)) == questions
+
+
+def test_where_pyelftools_is_missing(tmp_path: Path) -> None:
+    extension = percpu_tools.gdb_extension()
+    shutil.copytree(extension.parents[1], tmp_path / "percpu_tools")
+    source = f"source {tmp_path / 'percpu_tools' / 'gdb' / extension.name}"
+    done = subprocess.run([GDB, "-nx", "-q", "-batch", "-ex", source], capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines() == [
+        f"percpu: pyelftools is not found beside {tmp_path / 'percpu_tools'}: install it there, or where PYTHONPATH says"
+    ]
 
 
 def test_nothing_to_look_at() -> None:

@@ -1,5 +1,5 @@
 """Per-CPU variables in GDB: `extension` is what GDB sources, and `percpu-config --gdb` says where it lies.
 
-GDB runs it with a Python of its own, which has nothing but the standard library. `kernel` and `extension`
+GDB runs it with a Python of its own, to which `extension` lends pyelftools. `kernel` and `extension`
 import GDB's module; the others do not, and are tested without it.
 """

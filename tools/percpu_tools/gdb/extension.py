@@ -33,17 +33,33 @@ _LONGEST_ARRAY = 16
 _DEEPEST = 4
 
 
-def _load_package() -> None:
-    """Makes percpu_tools importable, without its folder on sys.path: that may belong to another Python than GDB's."""
-    if "percpu_tools" in sys.modules:
+def _load_packages() -> bool:
+    """Makes percpu_tools and pyelftools importable, without their folder on sys.path; says so if it cannot.
+
+    It may belong to another Python than GDB's. pyelftools lies beside percpu_tools, or in the virtual environment
+    of the checkout.
+    """
+    own = Path(__file__).resolve().parents[1]
+    _load("percpu_tools", [own])
+    _load("elftools", [own.parent / "elftools", *own.parents[1].glob(".venv/lib/python3*/site-packages/elftools")])
+    if importlib.util.find_spec("elftools") is not None:
+        return True
+    # As an exception it would come with a traceback: `source` shows where each began.
+    gdb.write(f"percpu: pyelftools is not found beside {own}: install it there, or where PYTHONPATH says\n", gdb.STDERR)
+    return False
+
+
+def _load(name: str, folders: list[Path]) -> None:
+    """Imports a package from the first of the folders that there is, unless this Python has it."""
+    folder = next((folder for folder in folders if (folder / "__init__.py").is_file()), None)
+    if folder is None or name in sys.modules or (name != "percpu_tools" and importlib.util.find_spec(name)):
         return
-    folder = Path(__file__).resolve().parents[1]
     spec = importlib.util.spec_from_file_location(
-        "percpu_tools", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None and spec.loader is not None
     package = importlib.util.module_from_spec(spec)
-    sys.modules["percpu_tools"] = package
+    sys.modules[name] = package
     spec.loader.exec_module(package)
 
 
@@ -178,6 +194,6 @@ def _shown(value: gdb.Value) -> str:
     return table.shortened(text)
 
 
-_load_package()
-PercpuFunction()
-InfoPercpu()
+if _load_packages():
+    PercpuFunction()
+    InfoPercpu()
