@@ -80,8 +80,9 @@ extern char _percpu_template[] __attribute__((visibility("hidden")));
 namespace detail {
 
 // In .data, though it is all zeros: the fragment is inserted behind that section, and in a program without a
-// linker script of its own lld refuses if there is none.
-__attribute__((section(".data"))) constinit Areas areas{};
+// linker script of its own lld refuses if there is none. Used: debuggers look for it by its name, and with LTO
+// Clang would make three variables of it.
+__attribute__((section(".data"), used)) constinit Areas areas{};
 
 namespace {
 

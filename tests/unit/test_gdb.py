@@ -6,6 +6,7 @@ import ast
 import sys
 from pathlib import Path
 
+import elftools
 import percpu_tools
 import pytest
 import toolchain
@@ -68,8 +69,9 @@ def test_a_long_value_is_shortened():
     assert table.shortened("x" * 101) == "x" * 97 + "..."
 
 
-def test_it_needs_nothing_but_the_standard_library():
+def test_it_needs_nothing_but_the_standard_library_and_pyelftools(tmp_path):
     """GDB's Python has no other packages; GDB's own module is there only in GDB."""
+    (tmp_path / "elftools").symlink_to(Path(elftools.__file__).parent)
     imported = [node for file in (PACKAGE / "gdb").glob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
     modules = {name.name for node in imported if isinstance(node, ast.Import) for name in node.names}
     modules |= {node.module for node in imported if isinstance(node, ast.ImportFrom)}
@@ -77,7 +79,7 @@ def test_it_needs_nothing_but_the_standard_library():
         module for module in modules if module.startswith("percpu_tools") and module != "percpu_tools.gdb.kernel"
     )
     assert "percpu_tools.layout" in ours
-    code = f"import sys; sys.path[:] = [*sys.path, {str(PACKAGE.parent)!r}]; import {', '.join(ours)}"
+    code = f"import sys; sys.path += {[str(PACKAGE.parent), str(tmp_path)]!r}; import {', '.join(ours)}"
     isolated = [sys.executable, "-I", "-S", "-c", code]
     assert toolchain.run(isolated).returncode == 0
     others = {module.partition(".")[0] for module in modules} - {"percpu_tools", "gdb"}
