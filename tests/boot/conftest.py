@@ -105,6 +105,7 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
         change_fragment: Callable[[str], str] = lambda text: text,
         change_script: Callable[[str], str] = lambda text: text,
         change_runtime: Callable[[str], str] = lambda text: text,
+        **rendering: str,
     ) -> Path:
         board = BOARDS[board_name]
         sources = tmp_path / "kernel"
@@ -124,8 +125,8 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
 
         script, fragment, elf = tmp_path / "kernel.ld", tmp_path / "percpu.ld", tmp_path / "kernel.elf"
         compiler, linker = toolchains(board.arch)[0]
-        fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, board.arch, features, linker)))
-        scripts = [fragment]
+        fragment.write_text(change_fragment(percpu_tools.render_fragment(cpu_num, board.arch, features, linker, **rendering)))
+        scripts = [] if rendering.get("mode") == "include" else [fragment]
         if board.script_template:
             template = TOP / "ldscripts" / board.script_template
             variables = dict(board.script_variables)
@@ -137,6 +138,7 @@ def build_by_hand(tmp_path: Path) -> Callable[..., Path]:
             *(*board.compile_flags(), "-O2", *board.link_flags(linker)),
             *(f"-DPERCPU_{feature.upper().replace('-', '_')}" for feature in features),
             f"-I{percpu_tools.includes()}",
+            f"-Wl,-L,{tmp_path}",
             *(f"-Wl,-T,{path}" for path in scripts),
             *("-o", elf),
             *(sources / name for name in (main, "console.cpp", "memory.cpp", "check.cpp", "panic.cpp", "preempt.cpp")),

@@ -372,3 +372,49 @@ def test_the_builders_by_hand(project):
     again = project.build("CPU_NUM=2")
     assert again[0] == "render percpu.ld" and again[-1] == "check kernel.elf" and len(again) == 3
     assert project.build("CPU_NUM=2") == []
+
+
+MEMORY = "MEMORY { ROM : ORIGIN = 0x100000, LENGTH = 1M  RAM : ORIGIN = 0x200000, LENGTH = 1M }\nSECTIONS"
+
+
+def with_memory(project, home: str, held: str = "") -> None:
+    """The project's script, with its sections in regions."""
+    text = (project.folder / "kernel.ld").read_text().replace("SECTIONS", MEMORY).replace("    . = 0x200000;\n", "")
+    for name, region in {".text": home, ".rodata": home, ".data": f"RAM{held}", ".bss": "RAM"}.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"    {name} :"))
+        text = text.replace(line, f"{line} >{region}")
+    project.write("kernel.ld", text)
+
+
+LLD = 'env["CXX"] = env["LINK"] = "clang++-19"\nenv.Append(LINKFLAGS=" -fuse-ld=lld")\n'
+
+
+def test_a_script_with_memory_names_the_region(project):
+    with_memory(project, "RAM")
+    project.sconstruct(USUAL.replace("-Wl,--no-warn-rwx-segments ", "").replace("env.Program", LLD + "env.Program"))
+    project.replace("SConstruct", "-Wl,--no-warn-rwx-segments ", "")
+    project.build()
+    assert 0x200000 < project.symbols("kernel.elf")["_percpu_start"] < 0x300000
+    assert project.build() == []
+
+
+def test_firmware_keeps_the_template_where_it_runs_from(project):
+    with_memory(project, "ROM", " AT>ROM")
+    project.replace("kernel.ld", "    .bss", "    INCLUDE percpu.ld\n    .bss")
+    regions = 'PERCPU_MODE="include", PERCPU_FEATURES="pristine", PERCPU_REGION="RAM", PERCPU_LOAD_REGION=ARGUMENTS.get("HOME", "ROM"), CPU_NUM=ARG'
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", regions))
+    project.build()
+    symbols = project.symbols("kernel.elf")
+    assert 0x100000 < symbols["_percpu_template"] < 0x200000 <= symbols["_percpu_start"] < 0x300000
+    assert project.build() == []
+    # Another region renders, links and checks again.
+    assert project.build("HOME=RAM") == LINK
+    assert project.symbols("kernel.elf")["_percpu_template"] >= 0x200000
+
+
+def test_a_script_with_memory_that_gnu_ld_would_read_too_late(project):
+    with_memory(project, "RAM")
+    run = project.scons()
+    assert run.status == 2
+    assert "kernel.ld has MEMORY, and GNU ld reads the fragment before it" in run.err
+    assert "use the mode include" in run.err

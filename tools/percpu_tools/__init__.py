@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from percpu_tools.findings import Finding
     from percpu_tools.ldscript import render_fragment, render_template
     from percpu_tools.paths import cmakedir, gdb_extension, includes, ldscripts, sources, toolpath
-    from percpu_tools.userscript import find_anchor
+    from percpu_tools.userscript import find_anchor, find_regions
     from percpu_tools.version import __version__
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "check",
     "cmakedir",
     "find_anchor",
+    "find_regions",
     "gdb_extension",
     "includes",
     "ldscripts",
@@ -48,6 +49,7 @@ _HOMES = {
     "check": "checker",
     "cmakedir": "paths",
     "find_anchor": "userscript",
+    "find_regions": "userscript",
     "gdb_extension": "paths",
     "includes": "paths",
     "ldscripts": "paths",

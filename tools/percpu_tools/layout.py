@@ -93,8 +93,17 @@ class Layout(NamedTuple):
         return self.value("_percpu_template") if self.is_pristine else self.start
 
     @property
+    def stays_in_rom(self) -> bool:
+        """Whether the template has a memory region of its own, and the areas lie in another."""
+        if not self.is_pristine or None in (self.loaded, self.start, self.stride):
+            return False
+        return self.start != (self.loaded or 0) + (self.stride or 0)
+
+    @property
     def memory(self) -> int | None:
-        """The bytes from there to the end of the areas."""
+        """The bytes from there to the end of the areas; those of the template alone, where the areas lie elsewhere."""
+        if self.stays_in_rom:
+            return self.template_size
         return None if self.loaded is None or self.end is None else self.end - self.loaded
 
     def value(self, symbol: str) -> int | None:

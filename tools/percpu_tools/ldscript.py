@@ -23,7 +23,7 @@ MODES = ("insert", "include")
 # Where kernels note the bounds of what they clear at boot.
 BSS_BOUNDS = (("__bss_start", "__bss_end"), ("_sbss", "_ebss"), ("_bss_start", "_bss_end"))
 
-_SECTION_NAME = re.compile(r"[A-Za-z0-9_.$-]+")
+_NAME = re.compile(r"[A-Za-z0-9_.$-]+")
 
 
 def render_fragment(
@@ -36,15 +36,21 @@ def render_fragment(
     cache_line: int | str | None = None,
     insert_after: str = ".data",
     templates: str | os.PathLike[str] | None = None,
+    region: str | None = None,
+    load_region: str | None = None,
 ) -> str:
     """The text of `percpu.ld`.
 
     `mode` is `insert` (given to the linker beside the user's script) or `include` (named inside SECTIONS
     of it). `load_offset` is the expression VMA - LMA of the user's script where its sections carry
-    AT(...). `insert_after` is the output section to follow, as `userscript.find_anchor` says. `templates` is a
+    AT(...). `insert_after` is the output section to follow, as `userscript.find_place` says. `templates` is a
     folder of the user's, whose percpu.ld.j2 is taken in place of ours.
+
+    `region` is the one of the user's MEMORY that the areas lie in (`>RAM`). `load_region` is another one, where the
+    template is and stays (`>FLASH`), for firmware that runs from there: with the feature `pristine`, `init` copies it
+    into every area. The same as `region`, the template is loaded there itself, also behind a .data that is not.
     """
-    context = _context(cpu_num, arch, features, linker, mode, load_offset, cache_line, insert_after)
+    context = _context(cpu_num, arch, features, linker, mode, load_offset, cache_line, insert_after, region, load_region)
     return _render(FRAGMENT, context, templates)
 
 
@@ -57,12 +63,16 @@ def render_template(
     load_offset: str | int | None = None,
     cache_line: int | str | None = None,
     variables: Mapping[str, Any] | None = None,
+    region: str | None = None,
+    load_region: str | None = None,
 ) -> str:
     """A whole linker script from the template at `path`, which may say `{% include "percpu.ld.j2" %}`.
 
     The template sees the fragment's variables, and those of `variables` beside them.
     """
-    context = _context(cpu_num, arch, features, linker, "include", load_offset, cache_line, ".data")
+    context = _context(
+        cpu_num, arch, features, linker, "include", load_offset, cache_line, ".data", region, load_region
+    )
     clash = sorted(set(context) & set(variables or {}))
     if clash:
         raise PercpuError(f"template variable {clash[0]!r} is percpu's own", fix="give yours another name")
@@ -79,6 +89,8 @@ def _context(
     load_offset: str | int | None,
     cache_line: int | str | None,
     insert_after: str,
+    region: str | None,
+    load_region: str | None,
 ) -> dict[str, Any]:
     """The variables of the templates."""
     machine = targets.target(arch)
@@ -87,8 +99,9 @@ def _context(
         raise PercpuError(f"linker is {linker!r}: expected one of {', '.join(LINKERS)}")
     if mode not in MODES:
         raise PercpuError(f"mode is {mode!r}: expected one of {', '.join(MODES)}")
-    if not _SECTION_NAME.fullmatch(insert_after):
+    if not _NAME.fullmatch(insert_after):
         raise PercpuError(f"the section to insert after is {insert_after!r}: expected a name like .data")
+    _check_regions(region, load_region, load_offset, linker, mode, chosen)
     return {
         "version": __version__,
         "arch": arch,
@@ -100,6 +113,8 @@ def _context(
         "mode": mode,
         "insert_after": insert_after,
         "load_offset": _load_offset(load_offset),
+        "region": region or None,
+        "load_region": load_region or None,
         "cache_line": targets.parse_cache_line(cache_line, arch),
         # A base of the user's own is no register that a load's immediate could be added to.
         "near_reach": 0 if chosen.base_register == targets.USER_BASE else machine.near_reach,
@@ -107,6 +122,47 @@ def _context(
         "bss_bounds": BSS_BOUNDS,
         "guard": hex(targets.GUARD_WORD),
     }
+
+
+def _check_regions(
+    region: str | None,
+    load_region: str | None,
+    load_offset: str | int | None,
+    linker: str,
+    mode: str,
+    features: targets.Features,
+) -> None:
+    """Refuse what the linkers cannot do with the regions of a MEMORY command."""
+    for name in filter(None, (region, load_region)):
+        if not _NAME.fullmatch(name):
+            raise PercpuError(f"the memory region is {name!r}: expected a name that MEMORY has, like RAM")
+    if not region:
+        if load_region:
+            raise PercpuError(
+                f"the load region is {load_region}, and no region is given that the areas lie in",
+                fix="name that, too: of `>RAM AT>FLASH`, RAM is the region, and FLASH the load region",
+            )
+        return
+    if load_offset not in (None, ""):
+        raise PercpuError(
+            f"both a load offset ({load_offset}) and a memory region ({region}) are given",
+            fix=f"leave the load offset out: with regions, AT>{load_region or 'NAME'} says where sections are loaded",
+        )
+    if load_region not in (None, "", region) and "pristine" not in features:
+        raise PercpuError(
+            f"the template stays in {load_region}, and without the feature pristine it is the area of CPU 0, in {region}",
+            fix="use the feature pristine: init then copies it to all areas",
+        )
+    if mode == "insert" and linker == "ld":
+        raise PercpuError(
+            f"GNU ld reads the fragment before the script whose MEMORY has {region}, and does not know it then",
+            fix="use the mode include, and write INCLUDE percpu.ld in SECTIONS of the script, behind .data",
+        )
+    if mode == "include" and linker == "lld" and features.layout == "zero-vma":
+        raise PercpuError(
+            "lld wants a memory region for the template at address 0, which cannot be declared inside SECTIONS",
+            fix=("use the mode insert", "use the feature non-zero-vma"),
+        )
 
 
 def _load_offset(value: str | int | None) -> str | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from percpu_tools.errors import PercpuError
 
@@ -40,10 +41,18 @@ _BSS_NAME = re.compile(r"\.?s?bss(?![a-z])", re.IGNORECASE)
 _NOT_LOADED = re.compile(r"/DISCARD/|\.(comment|debug|stab|line|symtab|strtab|shstrtab|note\.GNU|gnu\.attributes|riscv\.attr|ARM\.attr)")
 
 
+class Regions(NamedTuple):
+    """Where in the script's MEMORY the areas lie, and where the template is; `None`: nowhere in particular."""
+
+    region: str | None
+    load_region: str | None
+
+
 @dataclass
 class _OutputSection:
     name: str
     body: list[str]
+    regions: Regions
     # What is assigned before it and after the section in front: target and whether it speaks of `.`.
     assigned_before: list[tuple[str, bool]] = field(default_factory=list)
 
@@ -104,6 +113,52 @@ def find_anchor(
     if linker == "ld":
         _refuse_overtaken(between, anchor, path, has_bss=first_bss < len(loaded))
     return anchor
+
+
+def find_regions(
+    script: str | None,
+    anchor: str = DEFAULT_ANCHOR,
+    linker: str = "ld",
+    mode: str = "insert",
+    path: str = "the linker script",
+    given: Regions = Regions(None, None),
+) -> Regions:
+    """The regions for the fragment, by those of the section `anchor` in a user's script given as text.
+
+    `given` are the ones that the user has named, which count for more.
+    """
+    tokens = _tokens(script or "")
+    if "MEMORY" not in tokens:
+        return given
+    name_it = "name the region that the areas are to lie in (PERCPU_REGION, --region)"
+    if mode == "include":
+        if given.region is None:
+            raise PercpuError(f"{path} has MEMORY, and no region is given for the per-CPU sections", fix=name_it)
+        return given
+    if linker == "ld":
+        raise PercpuError(
+            f"{path} has MEMORY, and GNU ld reads the fragment before it: it does not know the regions then",
+            fix=f"use the mode include: write INCLUDE percpu.ld behind {anchor}, and {name_it}",
+        )
+    sections, _ = _output_sections(tokens, path)
+    own = next((section.regions for section in sections if section.name == anchor), Regions(None, None))
+    region = given.region or own.region
+    if region is None:
+        raise PercpuError(
+            f"{path} has MEMORY, and names no region for {anchor}, which the per-CPU sections follow",
+            fix=(f"write >NAME behind {anchor}", name_it),
+        )
+    if given.load_region is None and own.load_region not in (None, region):
+        raise PercpuError(
+            f"{path} loads {anchor} to {own.load_region} (AT>{own.load_region}), for {region}: "
+            f"the template would have to be brought there before the first access",
+            fix=(
+                f"let it stay in {own.load_region}, from where init copies it: the feature pristine, and the load region "
+                f"{own.load_region} (PERCPU_LOAD_REGION, --load-region)",
+                f"have it loaded to {region} itself: the load region {region}",
+            ),
+        )
+    return Regions(region, given.load_region)
 
 
 def _refuse_overtaken(between: list[tuple[str, bool]], anchor: str, path: str, has_bss: bool) -> None:
@@ -193,9 +248,9 @@ class _Reader:
             elif self.peek() is not None and _ASSIGNMENT.fullmatch(self.peek() or ""):
                 yield token, "." in self._expression()
             else:
-                body = self._section_body()
-                if body is not None:
-                    yield _OutputSection(token.strip('"'), body)
+                found = self._section_body()
+                if found is not None:
+                    yield _OutputSection(token.strip('"'), *found)
 
     def _expression(self) -> list[str]:
         """The tokens up to the `;`, or up to the end of the block where it is missing."""
@@ -204,8 +259,8 @@ class _Reader:
             self.take()
         return self._tokens[start : self._next]
 
-    def _section_body(self) -> list[str] | None:
-        """What stands in the braces of the statement whose name was taken, with its region and header skipped."""
+    def _section_body(self) -> tuple[list[str], Regions] | None:
+        """What stands in the braces of the statement whose name was taken, and its regions; its header is skipped."""
         while (token := self.peek()) != "{":
             if token in ("}", ";", None):
                 return None
@@ -215,10 +270,17 @@ class _Reader:
         self.take()
         body = self.skip_to_close("{", "}")
         # `>RAM AT>FLASH :text =0x90`: without this, they would read as the name of the next section.
+        named: dict[bool, str | None] = {}
+        loads = False
         while self.peek() in (">", ":", "=", "AT"):
             token = self.take()
             if token == "AT" or self.peek() is None:
+                loads = True
                 continue
-            if self.take() == "(":
+            value = self.take()
+            if value == "(":
                 self.skip_to_close("(", ")")
-        return body
+            elif token == ">":
+                named[loads] = value
+            loads = False
+        return body, Regions(named.get(False), named.get(True))

@@ -78,9 +78,17 @@ PERCPU_LOAD_OFFSET
     Virtual minus load address of the kernel's data, as an expression of the linker script, where the
     script places sections with AT(ADDR(...) - offset).
 
+PERCPU_LOAD_REGION
+    The region of the script's MEMORY in which the template is and stays, for firmware that runs from there
+    (FLASH): with the feature pristine, init copies it from there into every area. The default is PERCPU_REGION.
+
 PERCPU_MODE
     "insert" (the default): the fragment inserts itself into the user's script, or into the linker's own.
     "include": the user's script says INCLUDE percpu.ld, and the fragment's folder is searched for it.
+
+PERCPU_REGION
+    The region of the script's MEMORY that the areas lie in (RAM). The default is that of the section in front of
+    them; GNU ld, and the mode include, need it said where there is MEMORY.
 
 PERCPU_RUNTIMECOMSTR
     The string displayed when the runtime's source is copied into the program's folder.

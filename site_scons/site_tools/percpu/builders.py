@@ -19,7 +19,7 @@ from . import checking, variables
 from .errors import said_plainly
 
 _RENDERING = ["CPU_NUM", "PERCPU_ARCH", "PERCPU_FEATURES", "PERCPU_LINKER", "PERCPU_MODE", "PERCPU_CACHE_LINE",
-              "PERCPU_LOAD_OFFSET", "PERCPU_VERSION"]
+              "PERCPU_LOAD_OFFSET", "PERCPU_REGION", "PERCPU_LOAD_REGION", "PERCPU_VERSION"]
 
 _TEMPLATE_NAMES = re.compile(r"""{%[-+]?\s*(?:include|extends|import|from)\s+["']([^"']+)["']""")
 
@@ -81,20 +81,25 @@ class _Fragment(_Settled):
 def _render_fragment(target, source, env):
     with said_plainly():
         arch, features = variables.features(env)
+        anchor, regions = _place(source, env)
         write_atomically(str(target[0]), ldscript.render_fragment(
             cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"],
             mode=env["PERCPU_MODE"], load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"],
-            insert_after=_anchor(source, env)))
+            insert_after=anchor, region=regions.region, load_region=regions.load_region))
 
 
-def _anchor(source, env):
-    """The section to insert the fragment after, as the user's scripts have it."""
-    if not source or env["PERCPU_MODE"] != "insert":
-        return userscript.DEFAULT_ANCHOR
+def _place(source, env):
+    """The section to insert the fragment after, and the regions for it, as the user's scripts have them."""
+    given = userscript.Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
+    if not source:
+        return userscript.DEFAULT_ANCHOR, given
     folders = [str(folder) for folder in script_folders(env)]
     text = "\n".join(scriptfiles.read_script(str(script), folders).text for script in source)
-    return userscript.find_anchor(text, linker=env["PERCPU_LINKER"], layout=variables.features(env)[1].layout,
-                                  path=" and ".join(map(str, source)))
+    linker, mode, path = env["PERCPU_LINKER"], env["PERCPU_MODE"], " and ".join(map(str, source))
+    anchor = userscript.DEFAULT_ANCHOR
+    if mode == "insert":
+        anchor = userscript.find_anchor(text, linker=linker, layout=variables.features(env)[1].layout, path=path)
+    return anchor, userscript.find_regions(text, anchor, linker, mode, path, given)
 
 
 def _render_script(target, source, env):
@@ -103,6 +108,7 @@ def _render_script(target, source, env):
         write_atomically(str(target[0]), ldscript.render_template(
             str(source[0]), cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"],
             load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"],
+            region=env["PERCPU_REGION"], load_region=env["PERCPU_LOAD_REGION"],
             variables=env["PERCPU_TEMPLATE_VARIABLES"]))
 
 
@@ -126,13 +132,16 @@ def _fragment_command(target, source, env):
     for feature in env["PERCPU_FEATURES"]:
         words += ["--feature", feature]
     words += ["--linker", env["PERCPU_LINKER"], "--mode", env["PERCPU_MODE"]]
-    for option, variable in (("--load-offset", "PERCPU_LOAD_OFFSET"), ("--cache-line", "PERCPU_CACHE_LINE")):
-        if env[variable]:
-            words += [option, str(env[variable])]
     # Shown before it runs, and in a dry run: a script may be wrong, or not there yet.
+    anchor, regions = userscript.DEFAULT_ANCHOR, userscript.Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
     with contextlib.suppress(PercpuError):
-        if _anchor(source, env) != userscript.DEFAULT_ANCHOR:
-            words += ["--insert-after", _anchor(source, env)]
+        anchor, regions = _place(source, env)
+    for option, value in (("--load-offset", env["PERCPU_LOAD_OFFSET"]), ("--cache-line", env["PERCPU_CACHE_LINE"]),
+                          ("--region", regions.region), ("--load-region", regions.load_region)):
+        if value:
+            words += [option, str(value)]
+    if anchor != userscript.DEFAULT_ANCHOR:
+        words += ["--insert-after", anchor]
     return [*words, "-o", str(target[0])]
 
 

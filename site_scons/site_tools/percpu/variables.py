@@ -18,7 +18,9 @@ _DEFAULTS = {
     "PERCPU_FEATURES": [],
     "PERCPU_LINKER": "",
     "PERCPU_LOAD_OFFSET": "",
+    "PERCPU_LOAD_REGION": "",
     "PERCPU_MODE": "insert",
+    "PERCPU_REGION": "",
     "PERCPU_TEMPLATE_VARIABLES": {},
 }
 _NOT_SET_HERE = ("CPU_NUM", "PERCPU_CHECKCOM", "PERCPU_CHECKCOMSTR", "PERCPU_FRAGMENTCOM", "PERCPU_FRAGMENTCOMSTR",
@@ -40,6 +42,8 @@ class Settings:
     mode: str
     cache_line: object
     load_offset: object
+    region: object
+    load_region: object
 
     def as_overrides(self):
         """The construction variables that say the same, whatever becomes of the environment's own."""
@@ -51,6 +55,8 @@ class Settings:
             "PERCPU_MODE": self.mode,
             "PERCPU_CACHE_LINE": self.cache_line,
             "PERCPU_LOAD_OFFSET": self.load_offset,
+            "PERCPU_REGION": self.region,
+            "PERCPU_LOAD_REGION": self.load_region,
         }
 
 
@@ -141,6 +147,8 @@ def settings(env, link=None):
         mode=mode,
         cache_line=cache_line(env),
         load_offset=_value(env, "PERCPU_LOAD_OFFSET") or None,
+        region=_value(env, "PERCPU_REGION") or None,
+        load_region=_value(env, "PERCPU_LOAD_REGION") or None,
     )
 
 

@@ -58,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="where INCLUDEs of --script are looked for, too",
     )
+    render.add_argument("--region", metavar="NAME", help="of a script with MEMORY, the region for the areas: of >RAM, RAM")
+    render.add_argument(
+        "--load-region", metavar="NAME", help="the region in which the template is and stays (pristine): FLASH"
+    )
     render.add_argument("--load-offset", metavar="EXPR", help="virtual minus physical address, where the script has AT(...)")
     render.add_argument("--cache-line", metavar="BYTES", help="in place of the architecture's usual one")
     render.add_argument("--templates", metavar="DIR", help="a folder with a percpu.ld.j2 of your own")
@@ -76,6 +80,15 @@ def _render(options: argparse.Namespace) -> int:
     from percpu_tools.paths import ldscripts
 
     scripts = [read_script(path, options.library_path) for path in options.script]
+    anchor = _anchor(options, [script.text for script in scripts]) if scripts else options.insert_after
+    regions = userscript.find_regions(
+        "\n".join(script.text for script in scripts),
+        anchor,
+        options.linker,
+        options.mode,
+        " and ".join(options.script),
+        userscript.Regions(options.region, options.load_region),
+    )
     text = render_fragment(
         cpu_num=options.cpu_num,
         arch=options.arch,
@@ -84,8 +97,10 @@ def _render(options: argparse.Namespace) -> int:
         mode=options.mode,
         load_offset=options.load_offset,
         cache_line=options.cache_line,
-        insert_after=_anchor(options, [script.text for script in scripts]) if scripts else options.insert_after,
+        insert_after=anchor,
         templates=options.templates,
+        region=regions.region,
+        load_region=regions.load_region,
     )
     if options.output is None:
         sys.stdout.write(text)

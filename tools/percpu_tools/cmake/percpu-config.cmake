@@ -16,6 +16,8 @@
 #   LINKER ld|lld         where it is not what the compiler says
 #   MODE insert|include   include: the target's script says INCLUDE percpu.ld
 #   LOAD_OFFSET EXPR      virtual minus physical address
+#   REGION NAME           of a script with MEMORY, the region for the areas
+#   LOAD_REGION NAME      the region in which the template is and stays (pristine)
 #   CACHE_LINE BYTES      in place of the architecture's usual one
 #   CHECK error|warn|off  what a finding is; error
 #   CHECK_OPTIONS O...    options for percpu-check
@@ -40,7 +42,7 @@ foreach(command IN ITEMS check config ldscript)
 endforeach()
 
 set(_PERCPU_CMAKE_FOLDER "${CMAKE_CURRENT_LIST_DIR}")
-set(_PERCPU_ONE_VALUE CPU_NUM ARCH LINKER MODE LOAD_OFFSET CACHE_LINE CHECK)
+set(_PERCPU_ONE_VALUE CPU_NUM ARCH LINKER MODE LOAD_OFFSET REGION LOAD_REGION CACHE_LINE CHECK)
 set(_PERCPU_VALUES FEATURES CHECK_OPTIONS)
 
 function(percpu_target target)
@@ -123,7 +125,7 @@ macro(_percpu_fragment target)
   endforeach()
 
   set(render render --cpu-num ${given_CPU_NUM} --arch ${given_ARCH} --linker ${given_LINKER} --mode ${given_MODE})
-  foreach(pair IN ITEMS load-offset:LOAD_OFFSET cache-line:CACHE_LINE)
+  foreach(pair IN ITEMS load-offset:LOAD_OFFSET region:REGION load-region:LOAD_REGION cache-line:CACHE_LINE)
     string(REPLACE ":" ";" pair ${pair})
     list(GET pair 0 option)
     list(GET pair 1 value)

@@ -218,7 +218,11 @@ def _pointer_words(layout: Layout, image: Image, section: Section) -> Iterator[i
     ranges = [(layout.load_start, layout.load_end)]
     if layout.loaded is not None and layout.stride:
         # The template where it is loaded, and area 0 where that is another place.
-        ranges.append((layout.loaded, (layout.start or layout.loaded) + layout.stride))
+        if layout.stays_in_rom:
+            ranges.append((layout.loaded, layout.loaded + section.size))
+            ranges.append((layout.start or 0, (layout.start or 0) + layout.stride))
+        else:
+            ranges.append((layout.loaded, (layout.start or layout.loaded) + layout.stride))
     ranges = [(start, end) for start, end in ranges if start >= _LOWEST_POINTER]
     size = image.elf_class // 8
     first, words = image.words(section, layout.load_start, layout.load_end)

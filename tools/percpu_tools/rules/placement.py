@@ -150,7 +150,10 @@ def _overlaps(layout: Layout, image: Image, section: Section) -> Iterator[Findin
             own.add(layout.symbols[symbol].section)
     areas = f"the areas of the CPUs ({layout.name_of('_percpu_start')} .. {layout.name_of('_percpu_end')})"
     linked = [(f"section {section.name}", section.address, section.end)]
-    if layout.loaded is not None and layout.end is not None:
+    if layout.stays_in_rom:
+        linked.append(("the template", layout.loaded or 0, (layout.loaded or 0) + section.size))
+        linked.append((areas, layout.start or 0, layout.end or 0))
+    elif layout.loaded is not None and layout.end is not None:
         linked.append((areas, layout.loaded, layout.end))
     loaded = []
     if (load_address := image.load_address(section)) is not None:
