@@ -151,6 +151,28 @@ def test_a_pristine_template_lies_in_front_of_all_areas(tmp_path, linker, mode, 
         assert not image.section(".percpu_areas").has_bytes
 
 
+@pytest.mark.parametrize("words", ["non-zero-vma", "non-zero-vma pristine", "sp-naive"])
+@pytest.mark.parametrize("mode", ["insert", "include"])
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_a_script_with_phdrs_is_laid_out_in_the_image(tmp_path, linker, mode, words):
+    layout = "none" if words == "sp-naive" else "in-image"
+    script = toolchain.HIGHER_HALF.replace("SECTIONS\n", "PHDRS { text PT_LOAD FLAGS(5); data PT_LOAD FLAGS(6); }\nSECTIONS\n")
+    script = script.replace("*(.text .text.*) }", "*(.text .text.*) } :text").replace("*(.data .data.*) }", "*(.data .data.*) } :data")
+    fragment = render_fragment(4, "x86_64", words, linker, mode)
+    if mode == "include":
+        (tmp_path / "percpu.ld").write_text(fragment)
+        script = script.replace("  . = ALIGN(16);\n", "  INCLUDE percpu.ld\n  . = ALIGN(16);\n")
+    said = {"features": words.replace(" ", ",")}
+    kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + VARIABLES + toolchain.note(arch="x86_64", layout=layout, **said))
+    path = toolchain.link(tmp_path, [kernel], [fragment, script] if mode == "insert" else [script], linker=linker)
+    report = check(path)
+    assert report.findings == ()
+    with Image(path) as image:
+        judge_segments(image, report.layout)
+        assert len(image.segments) == 2
+        assert image.section(".percpu").end <= image.segments[1].address + image.segments[1].file_size
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("linker", toolchain.LINKERS)
 def test_a_checked_build_has_a_guard_on_either_side_of_the_variables(tmp_path, linker, layout):

@@ -1,0 +1,76 @@
+"""Kernels as loaders other than QEMU's take them: a flat binary, and GRUB, which reads the ELF file by multiboot2."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from boot.boards import BOARDS, Board
+from boot.qemu import boot
+from boot.test_boot import rows
+
+LAYOUTS = pytest.mark.parametrize("features", [(), ("non-zero-vma",)], ids=["zero-vma", "in-image"])
+
+# A header of multiboot2 with the address of the entry, where the loader has turned paging off (Multiboot2
+# Specification 2.0, 3.1.2 and 3.1.6). It has to stand in the first 32 KiB of the file.
+MULTIBOOT2 = """\
+        .section .boot.text, "ax", @progbits
+        .balign 8
+multiboot2:
+        .long 0xe85250d6, 0, multiboot2_end - multiboot2
+        .long -(0xe85250d6 + (multiboot2_end - multiboot2))
+        .short 3, 0
+        .long 12, pvh_entry
+        .balign 8
+        .short 0, 0
+        .long 8
+multiboot2_end:
+"""
+GRUB_CFG = """\
+terminal_output serial
+set timeout=0
+menuentry kernel { multiboot2 /boot/kernel.elf }
+"""
+
+
+@dataclass(frozen=True)
+class CdromBoard(Board):
+    """A PC that boots from a CD-ROM."""
+
+    def qemu_command(self, kernel: str, cpus: int) -> list[str]:
+        *common, _, kernel = super().qemu_command(kernel, cpus)
+        return [*common, "-cdrom", kernel]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("arch", ["riscv64", "riscv32"])
+def test_a_flat_binary(arch: str, features: tuple[str, ...], build_by_hand: Callable[..., Path]) -> None:
+    """Without program headers, each byte lies where its load address says: at the template's, not at 0."""
+    elf = build_by_hand(board_name=arch, features=features)
+    binary = elf.with_suffix(".bin")
+    subprocess.run([f"{BOARDS[arch].triplet}-objcopy", "-O", "binary", elf, binary], check=True, timeout=60)
+    assert binary.stat().st_size < 1 << 20
+    result = boot(BOARDS[arch], binary, 4)
+    assert result.ok, f"{result.problem}\n{result.output}"
+    assert len(rows(result.output)) == 4
+
+
+@LAYOUTS
+def test_grub_loads_by_multiboot2(features: tuple[str, ...], build_by_hand: Callable[..., Path], tmp_path: Path) -> None:
+    entry = '        .section .boot.text, "ax", @progbits\n        .code32\n        .global pvh_entry\n'
+    elf = build_by_hand(features=features, changes=[("x86_64/entry.S", entry, MULTIBOOT2 + entry)])
+    disc = tmp_path / "disc" / "boot"
+    (disc / "grub").mkdir(parents=True)
+    (disc / "kernel.elf").write_bytes(elf.read_bytes())
+    (disc / "grub" / "grub.cfg").write_text(GRUB_CFG)
+    image = tmp_path / "disc.iso"
+    command = ["grub-mkrescue", "-o", str(image), str(disc.parent), "--", "-volid", "PERCPU"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert made.returncode == 0, made.stderr
+    board = BOARDS["x86_64"]
+    result = boot(CdromBoard(**{name: getattr(board, name) for name in board.__dataclass_fields__}), image, 4, timeout=120)
+    assert result.ok, f"{result.problem}\n{result.output}"
+    assert len(rows(result.output)) == 4
