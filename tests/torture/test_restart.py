@@ -62,17 +62,32 @@ REGISTERS = {
 }
 
 
+# Whether an instruction that begins with that halfword has no other: RISC-V Unprivileged ISA, "Base
+# Instruction-Length Encoding"; Arm Architecture Reference Manual (ARMv7-A), A6.1.
+IS_SHORT: dict[str, Callable[[int], bool]] = {
+    "riscv64": lambda first: first & 3 != 3,
+    "riscv32": lambda first: first & 3 != 3,
+    "thumb": lambda first: first >> 11 < 0b11101,
+}
+
+
 class Probes:
     """A machine that stands at the beginning of restart.elf's probes."""
 
-    def __init__(self, stub: Stub, kernel: Path, arch: str) -> None:
-        self.stub, self.registers, self.compressed = stub, REGISTERS[arch], arch.startswith("riscv")
+    def __init__(self, stub: Stub, kernel: Path, row: Variant) -> None:
+        self.stub, self.registers = stub, REGISTERS[row.arch]
+        # Bit 0 of a Thumb function's address is no part of it, but makes a branch there stay in Thumb state.
+        self.thumb = int("-mthumb" in row.cxxflags)
+        self.is_short = IS_SHORT.get("thumb" if self.thumb else row.arch, lambda first: False)
         with kernel.open("rb") as file:
             elf = ELFFile(file)
             self.word = elf.elfclass // 8
             symbols = list(elf.get_section_by_name(".symtab").iter_symbols())
+        functions = sorted(
+            (symbol["st_value"] & ~self.thumb, symbol.name) for symbol in symbols if symbol["st_info"]["type"] == "STT_FUNC"
+        )
         self.symbols = {symbol.name: symbol["st_value"] for symbol in symbols}
-        functions = sorted((s["st_value"], s.name) for s in symbols if s["st_info"]["type"] == "STT_FUNC")
+        self.symbols.update((name, address) for address, name in functions)
         self._starts, self._names = zip(*functions)
         stub.run_to(self.symbols["primary_main"])
         self.sequences: dict[str, list[tuple[int, int]]] = {}
@@ -85,8 +100,7 @@ class Probes:
         """The addresses of a sequence's instructions, the commit's the last."""
         places = [start]
         while places[-1] < commit:
-            short = self.compressed and self.stub.read(places[-1], 2) & 3 != 3
-            places.append(places[-1] + (2 if short else 4))
+            places.append(places[-1] + (2 if self.is_short(self.stub.read(places[-1], 2)) else 4))
         return places
 
     def value(self, symbol: str, index: int = 0) -> int:
@@ -97,7 +111,7 @@ class Probes:
         before, home = self.stub.registers(), self.symbols["probe_done"]
         for register, value in (
             (self.registers.argument, pc),
-            (self.registers.link, home),
+            (self.registers.link, home | self.thumb),
             (self.registers.pc, self.symbols["where_to_restart"]),
         ):
             self.stub.set_register(register, self.word, value)
@@ -143,7 +157,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_every_instruction_may_be_interrupted(row: Variant) -> None:
     kernel = scons(f"VARIANTS={row.name}", folder="build/matrix").kernel(row, "restart")
     with machine(BOARDS[row.board], kernel) as stub:
-        probes = Probes(stub, kernel, row.arch)
+        probes = Probes(stub, kernel, row)
         stops, wrong = probes.all_interrupts(fix=True)
         assert wrong == []
 
