@@ -103,12 +103,11 @@ def test_it_shows_what_the_kernel_prints(row: Variant) -> None:
     assert table[0].endswith(f"from {printed[0].area:#x}")
     assert table[1] == "the selected thread is CPU 0"
     assert table[2].split() == ["offset", "variable", "type", "CPU", "value"]
-    assert [line.split()[-2:] for line in table if re.search(r"  cpu_id  |^ {20}", line)][:4] == [
-        [str(cpu)] * 2 for cpu in CPUS
-    ]
+    first = next(place for place, line in enumerate(table) if "  cpu_id  " in line)
+    assert [line.split()[-2:] for line in table[first : first + len(CPUS)]] == [[str(cpu)] * 2 for cpu in CPUS]
     assert re.search(r"  ticks_wanted +unsigned \w+ +0-3 +10$", "\n".join(table), re.MULTILINE)
 
-    offset = int(next(line.split()[0] for line in table if "  cpu_id  " in line), 16)
+    offset = int(table[first].split()[0], 16)
     threads = answers.said[len(of_cpus) + 1 :]
     seen = []
     for number in CPUS:
