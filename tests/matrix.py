@@ -175,13 +175,17 @@ def _more_rows(arch: str, compiler: str, linker: str, features: Iterable[str]) -
                 yield Variant(arch, compiler, linker, opt="-O2 -flto", features=(feature,))
 
 
+# The README says why.
+_REFUSED_PAIRS = ({"restartable", "sp-naive"}, {"restartable", "base-register=user"})
+
+
 def _pairs(arch: str) -> Iterator[Variant]:
     """Every two features that go together, with the toolchains in turn."""
     tools = itertools.cycle([tool for tool in toolchains(arch) if tool in _LTO])
     features = ("non-zero-vma", "preempt", "sp-naive", *_MORE_FEATURES[arch])
     for pair in itertools.combinations(features, 2):
         two_registers = all(feature.startswith("base-register=") for feature in pair)
-        if not two_registers and set(pair) != {"restartable", "sp-naive"}:
+        if not two_registers and set(pair) not in _REFUSED_PAIRS:
             compiler, linker = next(tools)
             yield Variant(arch, compiler, linker, features=tuple(sorted(pair)))
 

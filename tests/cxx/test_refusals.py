@@ -22,6 +22,12 @@ REFUSALS = [
         id="restartable-naive",
     ),
     pytest.param(
+        "riscv64",
+        (*FREESTANDING, "-DPERCPU_RESTARTABLE", "-DPERCPU_BASE_REGISTER=user", "-DPERCPU_BASE_REGISTER_HEADER=<none.hpp>"),
+        "remove one of the features restartable and base-register=user",
+        id="restartable-user",
+    ),
+    pytest.param(
         "aarch64",
         (*FREESTANDING, "-DPERCPU_ARM_EL2", "-DPERCPU_BASE_REGISTER=x18"),
         "both choose the base register",

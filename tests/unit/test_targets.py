@@ -116,6 +116,7 @@ def test_base_register(arch, words, register):
         ("aarch64", "arm-el2,base-register=x18", "arm-el2 means base-register=TPIDR_EL2"),
         ("x86_64", "restartable", "there is nothing to restart"),
         ("riscv64", "restartable,sp-naive", "nothing restarts"),
+        ("arm", "restartable,base-register=user", "would be the old CPU's when it restarts"),
         ("mips", "", "architecture is 'mips': expected one of x86_64,"),
     ],
 )

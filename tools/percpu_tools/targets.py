@@ -226,6 +226,12 @@ def parse_features(words: str | Iterable[str], arch: str) -> Features:
             "features restartable and sp-naive: updates of the one CPU are the compiler's atomics, and nothing restarts",
             fix="leave one of the two out",
         )
+    if "restartable" in names and registers == {USER_BASE}:
+        raise PercpuError(
+            f"features restartable and {BASE_REGISTER}={USER_BASE}: a base that a function finds is found before a sequence, "
+            "and would be the old CPU's when it restarts",
+            fix="use a register, or leave restartable out",
+        )
     default = machine.base_registers[0]
     if "arm-el2" in names:
         if arch != "aarch64":

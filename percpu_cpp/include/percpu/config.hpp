@@ -137,6 +137,10 @@
 #error "percpu: arm-el2 and base-register both choose the base register: keep one of them"
 #endif
 
+#if defined(PERCPU_RESTARTABLE) && PERCPU_BASE_REGISTER_IS(user)
+#error "percpu: a base that a function of yours finds is found before a sequence, and would be the old CPU's when it restarts: remove one of the features restartable and base-register=user"
+#endif
+
 // The bytes of the area that a near access reaches, 0 for no limit: the range of the offset in a load's
 // or store's immediate. Only in the zero-VMA layout are addresses small enough to be such an offset.
 #if defined(PERCPU_SP_NAIVE) || defined(PERCPU_NON_ZERO_VMA) || defined(PERCPU_ARCH_X86_64) || \
