@@ -56,6 +56,7 @@ class Board:
     user_base: str = ""  # in kernel/: the header for base-register=user; else <arch>/user_base.hpp
     script: str = ""  # in ldscripts/; else <arch>.ld.j2
     script_variables: tuple[tuple[str, str], ...] = ()
+    boots_from: tuple[str, ...] = ("-kernel", "{}")  # {}: the kernel, or what it is in
 
     @property
     def name(self) -> str:
@@ -102,8 +103,9 @@ class Board:
         """The command that boots `kernel`, with the serial console on its standard output."""
         if self.mode == "linux":
             return [*self.qemu, kernel, str(cpus)]
+        source = (word.format(kernel) for word in self.boots_from)
         common = ("-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot")
-        return [*self.qemu, *common, "-m", self.memory, "-smp", str(cpus), "-kernel", kernel]
+        return [*self.qemu, *common, "-m", self.memory, "-smp", str(cpus), *source]
 
 
 _RISCV = ("riscv/entry.S", "riscv/board.cpp", "riscv/switch.S")

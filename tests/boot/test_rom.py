@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from boot.boards import BOARDS, Board
-from boot.qemu import boot
+from boot.qemu import Boot, boot
 from percpu_tools import check
 
 # QEMU's riscv virt begins in the first flash, whose file has to have its whole size.
@@ -50,15 +50,6 @@ COPY_DATA = """\
 AT_RESET = "        csrw mie, zero\n        bnez a0, await_start\n"
 
 
-@dataclass(frozen=True)
-class FlashBoard(Board):
-    """A board that has the kernel in its flash."""
-
-    def qemu_command(self, kernel: str, cpus: int) -> list[str]:
-        *common, _, kernel = super().qemu_command(kernel, cpus)
-        return [*common, "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={kernel}"]
-
-
 def flash(board: Board, elf: Path) -> Path:
     """The contents of the flash, made as by the makers of firmware."""
     image = elf.with_suffix(".bin")
@@ -81,7 +72,7 @@ def test_without_a_copy_in_ram_initial_values_are_lost(build_by_hand: Callable[.
     assert result.problem and "the kernel's check failed" in result.problem
 
 
-def run(arch: str, features: tuple[str, ...], build_by_hand: Callable[..., Path], **regions: str):
+def run(arch: str, features: tuple[str, ...], build_by_hand: Callable[..., Path], **regions: str) -> Boot:
     elf = build_by_hand(
         board_name=arch,
         features=features,
@@ -96,6 +87,5 @@ def run(arch: str, features: tuple[str, ...], build_by_hand: Callable[..., Path]
     if regions:
         assert FLASH <= report.layout.loaded < FLASH + FLASH_SIZE
     assert RAM <= report.layout.start < report.layout.end
-    board = BOARDS[arch]
-    settings = {name: getattr(board, name) for name in board.__dataclass_fields__}
-    return boot(FlashBoard(**settings), flash(board, elf), 4)
+    board = replace(BOARDS[arch], boots_from=("-drive", "if=pflash,unit=0,format=raw,readonly=on,file={}"))
+    return boot(board, flash(board, elf), 4)
