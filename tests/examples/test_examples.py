@@ -109,6 +109,17 @@ def test_a_change_of_the_script_renders_and_links(example: Example) -> None:
     script.write_text(text)
 
 
+def test_a_change_of_what_the_script_includes_renders_and_links(example: Example) -> None:
+    script, more = example.folder.parent / "kernel.ld", example.folder.parent / "more.ld"
+    text = script.read_text()
+    script.write_text(text.replace("    .bss :", f"    INCLUDE {more}\n    .bss :"))
+    for name in ".late", ".later":
+        more.write_text(f"    {name} : AT(ADDR({name}) - KERNEL_BASE) {{ *({name}) }}\n")
+        example.build(4)
+        assert f"INSERT AFTER {name};" in next(example.result.rglob("percpu.ld")).read_text()
+    script.write_text(text)
+
+
 def test_a_finding_fails_the_build_until_it_is_mended(example: Example) -> None:
     for _ in range(2):
         assert "budget" in example.build(4, "--budget=16", fails=True)

@@ -357,6 +357,24 @@ def test_a_script_or_fragment_alone_is_for_the_linker_of_linkflags(project):
     assert "linker      lld" in (project.folder / "percpu.ld").read_text()
 
 
+def test_a_script_may_be_a_node(project):
+    (project.folder / "scripts").mkdir()
+    (project.folder / "kernel.ld").rename(project.folder / "scripts" / "kernel.ld")
+    project.sconstruct("""\
+        env = Environment(**KERNEL, **SHORT)
+        env["LINKFLAGS"] = [*env["LINKFLAGS"].split()[:-2], "-T", env.File("scripts/kernel.ld")]
+        env["LINKCOM"] = "${TEMPFILE('$LINK -o $TARGET $LINKFLAGS $SOURCES', '$LINKCOMSTR')}"
+        env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4)
+        env.Program("kernel.elf", SOURCES)
+    """)
+    assert sorted(project.build()) == sorted([*COMPILE, *LINK])
+    project.replace("scripts/kernel.ld", ".bss :", ".late : { *(.late) }\n    .bss :")
+    # The program is the same as before, and so is its check.
+    assert project.build() == LINK[:2]
+    assert "INSERT AFTER .late" in (project.folder / "kernel.elf.percpu/percpu.ld").read_text()
+    assert project.build() == []
+
+
 def test_the_builders_by_hand(project):
     project.sconstruct("""\
         env = Environment(**KERNEL, **SHORT)

@@ -193,6 +193,27 @@ def test_a_compiler_launcher(project, tmp_path, launcher):
     assert project.cpu_num("kernel.elf") == 4
 
 
+@pytest.mark.parametrize("toolkit", ["installed", "in the checkout"])
+def test_another_checkout_compiles_nothing_with_ccache(tmp_path, toolkit):
+    cache = {"CCACHE_DIR": str(tmp_path / "ccache")}
+    for name in "one", "two":
+        checkout = tmp_path / name
+        # What lies in a checkout has another path in each: ccache takes paths below its base folder as relative.
+        toolpath, base = (TOOLPATH, {}) if toolkit == "installed" else (copy_toolkit(checkout / "toolkit"), {"CCACHE_BASEDIR": str(checkout)})
+        project = Project(checkout / "project", toolpath=toolpath)
+        project.sconstruct(f"""\
+            env = Environment(CXX="ccache g++", **KERNEL, **SHORT)
+            env["ENV"].update({cache | base!r})
+            env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4)
+            env.Program("kernel.elf", SOURCES)
+        """)
+        project.build()
+        said = subprocess.run(["ccache", "--print-stats"], env={**os.environ, **cache}, capture_output=True, text=True, check=True)
+        counts = {word: int(count) for word, count in (line.split() for line in said.stdout.splitlines())}
+        hits = counts["direct_cache_hit"] + counts["preprocessed_cache_hit"]
+        assert (hits, counts["cache_miss"]) == ((0, 3) if name == "one" else (3, 3))
+
+
 def test_the_compilation_database_knows_the_runtime(project):
     project.sconstruct(USUAL.replace("env.Program", 'env.Tool("compilation_db")\nenv.CompilationDatabase()\nenv.Program'))
     project.build()

@@ -6,7 +6,6 @@ import SCons.Tool
 from percpu_tools import linkcommand, paths, scriptfiles
 from percpu_tools.errors import PercpuError
 from SCons.Builder import OverrideWarner
-from SCons.Subst import SUBST_SIG
 from SCons.Util import Proxy, flatten, is_List, is_String
 
 from . import builders, checking, variables
@@ -108,8 +107,8 @@ class _Kernel:
         text = env.get("LINKCOM")
         if not is_String(text):
             text = "$LINK $LINKFLAGS"
-        # As for a signature: TEMPFILE would write its file for a command that is only looked at.
-        lines = env.subst_list(text, SUBST_SIG, target=target, source=source)
+        looked_at = env.Override({"TEMPFILE": _WrittenOut})
+        lines = looked_at.subst_list(text, target=target, source=source)
         return linkcommand.parse([str(word) for word in lines[0]])
 
     def _link_flags(self, target, source, env, for_signature):
@@ -163,6 +162,16 @@ class _Kernel:
             "PERCPU_CHECK": self._checks,
             "PERCPU_CHECKFLAGS": variables.words(self._called, "PERCPU_CHECKFLAGS"),
         }
+
+
+class _WrittenOut:
+    """In place of TEMPFILE, which would write its file for a command that is only looked at."""
+
+    def __init__(self, command, *_):
+        self._command = command
+
+    def __call__(self, target, source, env, for_signature):
+        return self._command
 
 
 class _IncludeScanner(SCons.Scanner.ScannerBase):
