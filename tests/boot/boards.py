@@ -263,6 +263,7 @@ def test_packages() -> list[str]:
     cross = {gcc_package(triplet) for triplet in ("aarch64-linux-gnu", "riscv64-linux-gnu")}
     others = {"ccache", "clang-19", "clang-tidy-19", "g++", "gcc-arm-none-eabi", "gdb-multiarch", "libclang-rt-19-dev", "lld-19", "llvm-19"}
     others |= {"cmake", "make", "meson", "ninja-build"}  # tests/examples
+    others |= {"scons"}  # the system's, for tests/scons/test_wheel.py
     others |= {"grub-common", "grub-pc-bin", "mtools", "xorriso"}  # tests/boot/test_loaders.py
     return sorted(boards | cross | newer | others)
 

@@ -168,3 +168,21 @@ def test_scons_finds_the_tool_with_no_further_line(installed, tmp_path, environm
     assert {"cpu_id", "events_seen"} <= {variable["name"] for variable in report["variables"]}
     again = run(installed, "python", "-m", "SCons", "-Q", "CPU_NUM=3", cwd=tmp_path / "project")
     assert again.stdout == "scons: `.' is up to date.\n"
+
+
+@pytest.mark.parametrize("toolkit", ["wheel", "checkout"])
+def test_the_systems_scons_needs_one_line(installed, tmp_path, toolkit):
+    """Its Python has neither the package nor what that needs."""
+    if toolkit == "wheel":
+        toolpath = run(installed, "percpu-config", "--toolpath", cwd=tmp_path).stdout.strip()
+    else:
+        toolpath = str(CHECKOUT / "site_scons" / "site_tools")
+    shutil.copytree(KERNEL, tmp_path / "project")
+    environment = f'Environment()\nenv.Tool("percpu", toolpath=[{toolpath!r}], CPU_NUM=3)'
+    (tmp_path / "project" / "SConstruct").write_text(textwrap.dedent(SCONSTRUCT).format(environment=environment))
+    system = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    for _ in range(2):
+        done = toolchain.run(["/usr/bin/scons", "-Q"], cwd=tmp_path / "project", env=system)
+    assert done.stdout == "scons: `.' is up to date.\n"
+    report = json.loads(run(installed, "percpu-check", "--format=json", "kernel.elf", cwd=tmp_path / "project").stdout)
+    assert report["cpu_num"] == 3

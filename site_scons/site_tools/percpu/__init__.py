@@ -115,14 +115,9 @@ PercpuLinkerScript(target, template)
         env.PercpuLinkerScript("kernel.ld", "kernel.ld.j2")
 """
 
-import sys
-from pathlib import Path
+from . import packages
 
-# In a checkout the package lies beside the tool, and they belong together even where another version
-# is installed. In the wheel there is nothing at this place.
-_BESIDE = Path(__file__).resolve().parents[3] / "tools"
-if (_BESIDE / "percpu_tools").is_dir() and "percpu_tools" not in sys.modules:
-    sys.path.insert(0, str(_BESIDE))
+packages.find()
 
 from . import builders, compilation, helptext, program, variables
 

@@ -15,7 +15,7 @@ from SCons.PathList import PathList
 from SCons.Scanner import ScannerBase
 from SCons.Util import Proxy
 
-from . import checking, variables
+from . import checking, packages, variables
 from .errors import said_plainly
 
 _RENDERING = ["CPU_NUM", "PERCPU_ARCH", "PERCPU_FEATURES", "PERCPU_LINKER", "PERCPU_MODE", "PERCPU_CACHE_LINE",
@@ -79,6 +79,7 @@ class _Fragment(_Settled):
 
 
 def _render_fragment(target, source, env):
+    packages.find()
     with said_plainly():
         arch, features = variables.features(env)
         anchor, regions = _place(source, env)
@@ -103,6 +104,7 @@ def _place(source, env):
 
 
 def _render_script(target, source, env):
+    packages.find()
     with said_plainly():
         arch, features = variables.features(env)
         write_atomically(str(target[0]), ldscript.render_template(

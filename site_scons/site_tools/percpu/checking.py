@@ -16,7 +16,7 @@ import SCons.Errors
 from percpu_tools.files import write_atomically
 from SCons.Action import FunctionAction
 
-from . import variables
+from . import packages, variables
 
 _FINDINGS = 1
 
@@ -95,7 +95,7 @@ def _judge(path, env):
 
 def _with_package(python_path):
     """PYTHONPATH with the package that this tool uses in front, so that the checker is of the same version."""
-    return os.pathsep.join(filter(None, [str(Path(percpu_tools.__file__).parents[1]), python_path]))
+    return os.pathsep.join(filter(None, [str(Path(percpu_tools.__file__).parents[1]), python_path, *packages.needed()]))
 
 
 def _asked(path, env):
