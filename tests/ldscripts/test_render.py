@@ -143,3 +143,19 @@ def test_a_whole_script_from_a_template(tmp_path, linker):
     toolchain.link(tmp_path, [kernel], [text], linker=linker)
     with pytest.raises(PercpuError, match="template variable 'cpu_num' is percpu's own"):
         render_template(template, 4, "x86_64", variables={"cpu_num": 5})
+
+
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_the_macro_is_the_fragment(tmp_path, linker):
+    def rendered(before, fragment):
+        template = tmp_path / "board.ld.j2"
+        template.write_text(before + toolchain.HIGHER_HALF.replace("  . = ALIGN(16);\n", f"{fragment}\n  . = ALIGN(16);\n"))
+        lines = render_template(template, 4, "x86_64", "pristine", linker).splitlines()
+        return [line for line in lines if line]
+
+    importing = '{% from "percpu/macro.ld.j2" import percpu with context %}\n'
+    assert rendered(importing, "{{ percpu() }}") == rendered("", '{% include "percpu.ld.j2" %}')
+    # Also where a block of it is overridden.
+    override = "{% block extra_sections %}  .mine : { mine = .; }\n{% endblock %}\n"
+    (tmp_path / "percpu.ld.j2").write_text('{% extends "percpu/percpu.ld.j2" %}\n' + override)
+    assert "  .mine : { mine = .; }" in rendered(importing, "{{ percpu() }}")
