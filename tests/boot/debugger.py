@@ -80,7 +80,7 @@ def gdb(program: str, run_up: Sequence[str], commands: Sequence[str]) -> tuple[s
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=60,
+        timeout=30,
     )
     _, *said, _ = done.stdout.split(_BETWEEN)
     assert len(said) == len(commands), done.stdout
