@@ -153,8 +153,9 @@
 #endif
 
 // Attributes of what lies in the template. Clang's address sanitizer would put a red zone behind every variable, into
-// every area; and copying the template reads them. GCC's leaves variables with a section of their own alone.
-#if defined(__has_feature)
+// every area; and copying the template reads them. GCC's leaves variables with a section of their own alone, and has
+// __has_feature, too, since version 14.
+#if defined(__clang__)
 #if __has_feature(address_sanitizer)
 #define PERCPU_DETAIL_IN_TEMPLATE(name) section(name), no_sanitize("address")
 #endif

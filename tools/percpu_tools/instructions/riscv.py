@@ -19,8 +19,9 @@ REGISTERS = {"gp": GP, "tp": TP}
 
 # psABI, "Relocations". Linkers make the last two of a pair `%hi`/`%lo` whose target is near `zero` or gp.
 NONE, GOT_HI20, PCREL_HI20, HI20, LO12_I, LO12_S, GPREL_I, GPREL_S = 0, 20, 23, 26, 27, 28, 47, 48
-# From here on the numbers are linkers' own, some of which have these two among them.
-INTERNAL = 192
+# The psABI gives no meaning to numbers from here on. They are linkers' own, some of which have these two among them:
+# GNU ld has since 2.44.
+INTERNAL = 66
 
 _LOADS, _STORES = (0x03, 0x07), (0x23, 0x27)
 _ADDI, _ADD, _LUI, _AUIPC = 0x13, 0x33, 0x37, 0x17
