@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from cxx.build import HERE, link_program
 from cxx.test_host import run
@@ -35,7 +37,7 @@ def test_nothing_is_found(tmp_path, compiler, linker, program, features):
 @pytest.mark.parametrize(
     "old, new, found",
     [
-        ("aligned_alloc(layout.alignment, layout.size + 4096)", "aligned_alloc(4096, 2 * layout.size / 3)", "heap-buffer-overflow"),
+        ("aligned_alloc(layout.alignment, layout.size + 4096)", "aligned_alloc(4096, 2 * layout.size / 3)", "heap-buffer-overflow|insufficient space"),
         ("size_t sum = 0;", "size_t sum = static_cast<size_t>(0 << (count + 40));", "shift exponent 4"),
     ],
     ids=["memory too small", "undefined behavior"],
@@ -48,4 +50,5 @@ def test_a_fault_is_found(tmp_path, compiler, linker, old, new, found):
     source.write_text(text.replace(old, new).replace('"check.hpp"', f'"{HERE / "host" / "check.hpp"}"'))
     done = run(link_program(tmp_path, source, *SANITIZED, compiler=compiler, linker=linker))
     assert done.returncode != 0
-    assert found in done.stderr
+    # GCC 14 knows how large the memory is, and the one sanitizer is faster than the other.
+    assert re.search(found, done.stderr)
