@@ -33,8 +33,8 @@ def ask(
 
     Those of `before` are given before it connects.
     """
-    # OpenSBI 1.1, of Debian 12's QEMU, lets a hart go before it has written where to. Under the debugger, where harts
-    # wait for less long, one boot of fifty on a busy machine begins twice and goes nowhere; none of 250 without.
+    # With the OpenSBI of Debian 12's QEMU, about one boot of fifty in S-mode on a busy machine begins twice and goes
+    # nowhere under the debugger, as if a hart were started before the firmware knew where; none of 250 without it.
     for _ in range(2):
         with contextlib.suppress(subprocess.TimeoutExpired):
             return _ask(board, kernel, cpus, function, commands, before)
