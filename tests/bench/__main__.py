@@ -19,7 +19,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from bench import check, counts, increment, initialize, link
+from bench import check, counts, increment, initialize, link, uptodate
 from bench.report import Progress, show
 from bench.results import BenchError, Table
 from bench.run import BUILD
@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[bool, Callable[[str], None]], Table]] = {
     "init": initialize.measure,
     "link": link.measure,
     "check": check.measure,
+    "uptodate": uptodate.measure,
 }
 
 

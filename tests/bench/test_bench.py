@@ -57,6 +57,10 @@ def test_quick_gives_every_row(tmp_path):
     assert readelf["low"] > 0 and check["low"] > 0 and ratio["low"] > 0
     assert 0 < memory < 150
 
+    builds_up_to_date = {tuple(row[:2]): row[2:] for row in tables["uptodate"]}
+    assert builds_up_to_date.keys() == {(compiler, number) for compiler in ("g++", "clang++-19") for number in (2, 40)}
+    assert all(spread["low"] > 0 for row in builds_up_to_date.values() for spread in row)
+
 
 def test_no_peer_is_optimized_away(tmp_path):
     """The loop of each peer changes memory in each iteration."""

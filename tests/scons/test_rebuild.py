@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import toolchain
 from scons.project import COMPILE, LINK, TOOLPATH, USUAL, Project, copy_toolkit
 
 
@@ -233,3 +234,53 @@ def test_help_is_given_whatever_is_wrong(project):
     project.sconstruct(USUAL.replace('CPU_NUM=ARGUMENTS.get("CPU_NUM", 4)', ""))
     assert project.scons().status == 2
     assert project.scons("--help").status == 0
+
+
+@pytest.fixture
+def logged(project):
+    """The project with a compiler that writes down what it is asked; the log."""
+    log = project.folder / "asked.log"
+    source = project.write("tools/compiler.c", f"""\
+        #include <stdio.h>
+        #include <unistd.h>
+        int main(int count, char** words) {{
+            FILE* log = fopen("{log}", "a");
+            for (int place = 1; place < count; place++) fprintf(log, "%s ", words[place]);
+            fprintf(log, "\\n");
+            fclose(log);
+            words[0] = "/usr/bin/g++";
+            return execv(words[0], words);
+        }}
+        """)
+    toolchain.run(["gcc", str(source), "-o", str(project.folder / "tools" / "compiler")])
+    project.replace("SConstruct", 'env = Environment(', 'env = Environment(CXX="tools/compiler", LINK="tools/compiler", ')
+    return log
+
+
+def questions(log) -> int:
+    asked = log.read_text() if log.exists() else ""
+    log.unlink(missing_ok=True)
+    return sum(word in ("-dumpmachine", "-Wl,--version") for word in asked.split())
+
+
+def test_a_build_that_is_up_to_date_does_not_ask_the_tools_again(project, logged):
+    assert sorted(project.build()) == sorted(COMPILE + LINK)
+    assert questions(logged) == 2
+    assert project.build() == [] and questions(logged) == 0
+    # Beside SCons's own file, and thrown away with it.
+    (project.folder / ".sconsign.percpu.json").unlink()
+    assert project.build() == [] and questions(logged) == 2
+    # Another compiler under the same name.
+    compiler = project.folder / "tools" / "compiler"
+    compiler.write_bytes(compiler.read_bytes() + b"\0")
+    for run, asked in ((["-n"], 2), ([], 2), ([], 0)):
+        project.build(*run)
+        assert questions(logged) == asked
+
+
+def test_answers_of_tools_are_kept_where_scons_keeps_what_it_knows(project, logged):
+    project.replace("SConstruct", "env.Program", "SConsignFile('state/signatures')\nenv.Program")
+    project.build()
+    project.build()
+    assert (project.folder / "state" / "signatures.percpu.json").exists()
+    assert not (project.folder / ".sconsign.percpu.json").exists()

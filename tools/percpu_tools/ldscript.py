@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from percpu_tools import targets
 from percpu_tools.errors import PercpuError
-from percpu_tools.paths import ldscripts
+from percpu_tools.paths import FRAGMENT, ldscripts
 from percpu_tools.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-FRAGMENT = "percpu.ld.j2"
 LINKERS = ("ld", "lld")
 MODES = ("insert", "include")
 

@@ -7,21 +7,19 @@ A kernel is linked either through a compiler (`g++ -Wl,-T,kernel.ld`) or by the 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
-_LINKER_NAME = re.compile(r"(?:^|-)ld(?:\.(?:bfd|lld|gold|mold))?(?:-[0-9.]+)?$")
+_LINKER_NAMES = ("ld", "ld.bfd", "ld.lld", "ld.gold", "ld.mold")
 
 # Options of ld that begin with T and place a section rather than name a script.
-_SECTION_ADDRESS = re.compile(r"-T(?:text|data|bss|ldata|rodata)")
+_SECTION_ADDRESS = ("-Ttext", "-Tdata", "-Tbss", "-Tldata", "-Trodata")
 
 # Options of a compiler whose value is the next word, where that value could look like an option of ld.
 _VALUE_FOLLOWS = frozenset(("-o", "-x", "-e", "-u", "-z", "-Xassembler", "-Xpreprocessor", "-Xclang"))
 
 
-@dataclass(frozen=True)
-class LinkCommand:
+class LinkCommand(NamedTuple):
     """A link command: the program with its launchers (`ccache g++`), and the words that follow."""
 
     program: tuple[str, ...]
@@ -30,7 +28,11 @@ class LinkCommand:
     @property
     def is_linker(self) -> bool:
         """Whether the program is a linker itself, rather than a compiler that calls one."""
-        return bool(self.program) and _LINKER_NAME.search(os.path.basename(self.program[-1])) is not None
+        name = os.path.basename(self.program[-1]) if self.program else ""
+        unversioned, _, version = name.rpartition("-")
+        if unversioned and version and not version.strip("0123456789."):
+            name = unversioned
+        return name.rpartition("-")[2] in _LINKER_NAMES
 
     @property
     def scripts(self) -> list[str]:
@@ -91,6 +93,6 @@ def _values(
             found.extend(_next(pending))
         elif word.startswith(equated):
             found.append(word.split("=", 1)[1])
-        elif word.startswith(glued) and not _SECTION_ADDRESS.match(word):
+        elif word.startswith(glued) and not word.startswith(_SECTION_ADDRESS):
             found.append(word[2:].strip())
     return found

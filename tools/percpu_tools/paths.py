@@ -8,6 +8,9 @@ from percpu_tools.errors import PercpuError
 
 _PACKAGE = Path(__file__).resolve().parent
 
+# The template of the fragment, in the folder of templates.
+FRAGMENT = "percpu.ld.j2"
+
 
 def _find(relative: str) -> Path:
     in_wheel = _PACKAGE / "data" / relative

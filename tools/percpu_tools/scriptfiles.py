@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from percpu_tools.errors import PercpuError
 
 # Comments and quoted texts come first, so that an INCLUDE in one of them is none.
-_INCLUDE = re.compile(r"""/\*.*?\*/|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"]+))(?:\s*;)?""", re.DOTALL)
+_INCLUDE = r"""(?s)/\*.*?\*/|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"]+))(?:\s*;)?"""
 
 
-@dataclass
-class ScriptText:
+class ScriptText(NamedTuple):
     """A script with the text of its INCLUDEs in their places, and the files that were read for it."""
 
     text: str
-    files: list[Path] = field(default_factory=list)
+    files: list[Path]
 
 
 def read_script(path: str | os.PathLike[str], folders: Iterable[str | os.PathLike[str]] = ()) -> ScriptText:
@@ -32,7 +31,10 @@ def read_script(path: str | os.PathLike[str], folders: Iterable[str | os.PathLik
 
 def included_names(text: str) -> list[str]:
     """The names that a script's text INCLUDEs, in order."""
-    return [quoted or bare for quoted, bare in _INCLUDE.findall(text) if quoted or bare]
+    # Most scripts have none, and to make a pattern takes longer than to read a script.
+    if "INCLUDE" not in text:
+        return []
+    return [quoted or bare for quoted, bare in re.findall(_INCLUDE, text) if quoted or bare]
 
 
 def _read(path: Path, folders: list[Path], outer: tuple[Path, ...]) -> ScriptText:
@@ -42,7 +44,9 @@ def _read(path: Path, folders: list[Path], outer: tuple[Path, ...]) -> ScriptTex
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise PercpuError(f"{path}: cannot be read: {error.strerror}") from error
-    result = ScriptText("", [path])
+    files = [path]
+    if not included_names(text):
+        return ScriptText(text, files)
 
     def with_contents(match: re.Match[str]) -> str:
         name = match[1] or match[2]
@@ -50,8 +54,7 @@ def _read(path: Path, folders: list[Path], outer: tuple[Path, ...]) -> ScriptTex
         if not found:
             return match[0]
         inner = _read(found, folders, (*outer, path))
-        result.files.extend(inner.files)
+        files.extend(inner.files)
         return inner.text
 
-    result.text = _INCLUDE.sub(with_contents, text)
-    return result
+    return ScriptText(re.sub(_INCLUDE, with_contents, text), files)

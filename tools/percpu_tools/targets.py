@@ -132,20 +132,22 @@ def target_of_elf(machine: str, elf_class: int) -> Target | None:
 
 
 # Big-endian variants have names of their own (aarch64_be, armeb) and are not among the targets.
-_TRIPLES = (
-    (re.compile(r"x86_64|amd64"), "x86_64"),
-    (re.compile(r"aarch64(?!_be)|arm64"), "aarch64"),
-    (re.compile(r"(?:arm|thumb)(?!\w*eb\b)"), "arm"),
-    (re.compile(r"riscv64"), "riscv64"),
-    (re.compile(r"riscv32"), "riscv32"),
-    (re.compile(r"loongarch64"), "loongarch64"),
+_BIG_ENDIAN = ("_be", "eb")
+_PROCESSORS = (
+    (("x86_64", "amd64"), "x86_64"),
+    (("aarch64", "arm64"), "aarch64"),
+    (("arm", "thumb"), "arm"),
+    (("riscv64",), "riscv64"),
+    (("riscv32",), "riscv32"),
+    (("loongarch64",), "loongarch64"),
 )
 
 
 def arch_of_triple(triple: str) -> str:
     """The architecture of a compiler's target triple (`gcc -dumpmachine`)."""
-    for pattern, arch in _TRIPLES:
-        if pattern.match(triple):
+    processor = triple.split("-")[0]
+    for beginnings, arch in _PROCESSORS:
+        if processor.startswith(beginnings) and not processor.endswith(_BIG_ENDIAN):
             return arch
     raise PercpuError(
         f"the compiler's target is {triple!r}: expected one of {', '.join(TARGETS)}",

@@ -2,19 +2,19 @@
 
 Names deceive (`cc` may be anything, `clang` builds for whatever `--target` says), so the tools are
 run: `-dumpmachine` for the compiler, `--version` for the linker. Each question is asked once in a
-process, because a build reads its description more often than its toolchain changes.
+process, or once for as long as the toolchain stays as it is, where a build says where to keep the answers.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from percpu_tools.answers import KeptAnswers
 from percpu_tools.errors import PercpuError
 from percpu_tools.linkcommand import LinkCommand
 from percpu_tools.targets import TARGETS, arch_of_triple
@@ -24,11 +24,11 @@ LINKERS = ("ld", "lld")
 # One driver builds for both widths of a processor, and -dumpmachine of GCC names the usual one
 # whatever the flags say.
 _WIDTHS = (
-    (re.compile(r"-m32$"), {"x86_64": "i386"}),
-    (re.compile(r"-mx32$"), {"x86_64": "x32"}),
-    (re.compile(r"-m64$"), {"i386": "x86_64"}),
-    (re.compile(r"-march=rv32|-mabi=ilp32"), {"riscv64": "riscv32"}),
-    (re.compile(r"-march=rv64|-mabi=lp64"), {"riscv32": "riscv64"}),
+    (("-m32",), {"x86_64": "i386"}),
+    (("-mx32",), {"x86_64": "x32"}),
+    (("-m64",), {"i386": "x86_64"}),
+    (("-march=rv32", "-mabi=ilp32"), {"riscv64": "riscv32"}),
+    (("-march=rv64", "-mabi=lp64"), {"riscv32": "riscv64"}),
 )
 
 # The parts of a triple that name its maker, and nothing that a program could depend on.
@@ -36,16 +36,11 @@ _VENDORS = frozenset(("pc", "unknown"))
 
 _CHOOSES_LINKER = ("-fuse-ld=", "--ld-path=", "-B")
 
-_VERSIONS = (
-    (re.compile(r"\bLLD\b"), "lld"),
-    (re.compile(r"\bGNU ld\b"), "ld"),
-    (re.compile(r"\bGNU gold\b"), "gold"),
-    (re.compile(r"\bmold\b"), "mold"),
-)
+# mold comes first: it says of itself that it is "compatible with GNU ld".
+_VERSIONS = (("mold ", "mold"), ("LLD ", "lld"), ("GNU gold ", "gold"), ("GNU ld ", "ld"))
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """What a compiler builds for. `processor` is an architecture of percpu's, or another by its own name."""
 
     compiler: str
@@ -80,10 +75,10 @@ def machine(compiler: Sequence[str], flags: Iterable[str], environment: Mapping[
     try:
         processor = arch_of_triple(triple)
     except PercpuError:
-        processor = re.sub(r"^i[3-6]86$", "i386", processor)
+        processor = "i386" if processor in ("i386", "i486", "i586", "i686") else processor
     for flag in flags:
-        for pattern, widths in _WIDTHS:
-            if pattern.match(flag):
+        for beginnings, widths in _WIDTHS:
+            if flag.startswith(beginnings):
                 processor = widths.get(processor, processor)
     return Machine(" ".join(compiler), triple, processor)
 
@@ -95,7 +90,7 @@ def linker(link: LinkCommand, environment: Mapping[str, str]) -> str:
         chosen = [flag for flag in link.flags if flag.startswith(_CHOOSES_LINKER)]
         question = [*_machine_flags(link.flags), *chosen, "-nostdlib", "-Wl,--version"]
     answer = _ask(link.program, question, environment)
-    name = next((name for pattern, name in _VERSIONS if pattern.search(answer)), None)
+    name = next((name for words, name in _VERSIONS if words in answer), None)
     if name in LINKERS:
         return name
     said = answer.strip().split("\n")[0]
@@ -117,6 +112,18 @@ def _machine_flags(flags: Iterable[str]) -> list[str]:
     return chosen
 
 
+def keep_answers(file: str | os.PathLike[str] | None) -> None:
+    """From now on, keep what tools say in `file`, and take from it what they said before (`None`: do not)."""
+    global _kept
+    if file is None:
+        _kept = None
+    elif _kept is None or _kept.file != os.fspath(file):
+        _kept = KeptAnswers(file)
+
+
+_kept: KeptAnswers | None = None
+
+
 def _ask(program: Sequence[str], question: Sequence[str], environment: Mapping[str, str]) -> str:
     return _answer((*program, *question), tuple(sorted((name, str(value)) for name, value in environment.items())))
 
@@ -124,6 +131,15 @@ def _ask(program: Sequence[str], question: Sequence[str], environment: Mapping[s
 @functools.lru_cache(maxsize=None)
 def _answer(command: tuple[str, ...], environment: tuple[tuple[str, str], ...]) -> str:
     surroundings = dict(environment)
+    answer = _kept.get(command, surroundings) if _kept is not None else None
+    if answer is None:
+        answer = _run(command, surroundings)
+        if _kept is not None:
+            _kept.put(command, surroundings, answer)
+    return answer
+
+
+def _run(command: Sequence[str], surroundings: Mapping[str, str]) -> str:
     search = surroundings.get("PATH", os.defpath)
     path = shutil.which(command[0], path=search)
     if path is None:

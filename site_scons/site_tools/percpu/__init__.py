@@ -15,6 +15,9 @@
 Every compilation of the environment finds `#include <percpu/percpu.hpp>` and sees the macros of
 PERCPU_FEATURES, whatever CPPPATH and CPPDEFINES say, before or after the tool was loaded.
 
+What the compiler builds for and which linker is used is asked of the tools. The answers are kept beside
+SCons's own file, as .sconsign.percpu.json, until a tool changes; the file may be deleted.
+
 What concerns the link is read when `Program` is called, so that calls in a loop may each have their own
 CPU_NUM. Every construction variable can be given to the call too: `env.Program(..., CPU_NUM=2)`. A call
 whose CXX or CC builds for another machine than the environment's, and a test of Configure, are left alone.

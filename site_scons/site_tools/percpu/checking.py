@@ -8,8 +8,8 @@ second to run takes over what the first has found.
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import percpu_tools
 import SCons.Errors
@@ -21,8 +21,7 @@ from . import packages, variables
 _FINDINGS = 1
 
 
-@dataclass(frozen=True)
-class _Verdict:
+class _Verdict(NamedTuple):
     """What percpu-check said, and of which state of the file."""
 
     status: int

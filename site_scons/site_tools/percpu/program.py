@@ -8,7 +8,7 @@ from percpu_tools.errors import PercpuError
 from SCons.Builder import OverrideWarner
 from SCons.Util import Proxy, flatten, is_List, is_String
 
-from . import builders, checking, variables
+from . import checking, scanning, variables
 from .errors import said_plainly
 
 _COMPILERS = ("CXX", "CC")
@@ -183,7 +183,7 @@ class _IncludeScanner(SCons.Scanner.ScannerBase):
     def __call__(self, node, env, path=()):
         found = list(self.function(node, env, path))
         scripts = getattr(node.attributes, "percpu_scripts", [])
-        folders = [str(folder) for folder in builders.script_folders(env)] if scripts else []
+        folders = [str(folder) for folder in scanning.script_folders(env)] if scripts else []
         for script in scripts:
             # One that is generated may not be there yet: SCons asks again when it is.
             if script.rexists():

@@ -1,7 +1,9 @@
 """The construction variables: their defaults, and reading them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import SCons.Script
+import SCons.SConsign
 import SCons.Util
 from percpu_tools import __version__, linkcommand, targets, toolchain
 from percpu_tools.errors import PercpuError
@@ -31,8 +33,7 @@ _CHECKS = {"error": "error", "warn": "warn", "off": "off", "": "off", "0": "off"
 _NO = ("", "0", "False", "None", "no", "off", "false")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What one linked program, or one rendered script, is to be."""
 
     cpu_num: int
@@ -97,6 +98,7 @@ def check_mode(env):
 
 def machine(env, variable="CXX"):
     """What the compiler that `variable` (CXX or CC) names builds for."""
+    _keep_answers(env)
     flags = ("CXXFLAGS" if variable == "CXX" else "CFLAGS", "CCFLAGS")
     # Asked for every compilation: filling in takes longer than all else, so it is done where needed only.
     compiler, *given = [_plain_words(env.get(name, "")) or words(env, name) for name in (variable, *flags)]
@@ -171,10 +173,19 @@ def _linker(env, link):
     if not given:
         # A rendering without a link command: C++ programs are linked by the C++ compiler.
         command = link or linkcommand.parse([*(words(env, "LINK") or words(env, "CXX")), *words(env, "LINKFLAGS")])
+        _keep_answers(env)
         return toolchain.linker(command, env["ENV"])
     if given not in toolchain.LINKERS:
         raise PercpuError(f"PERCPU_LINKER is {given!r}: expected {' or '.join(toolchain.LINKERS)}")
     return given
+
+
+def _keep_answers(env):
+    """Have what the tools say kept beside SCons's own file of what it knows, and as that is: not in a dry run."""
+    if SCons.Script.GetOption("no_exec"):
+        return toolchain.keep_answers(None)
+    beside = SCons.SConsign.DB_Name or SCons.SConsign.current_sconsign_filename()
+    return toolchain.keep_answers(env.fs.Top.File(f"{beside}.percpu.json").get_abspath())
 
 
 def _value(env, name):

@@ -76,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _render(options: argparse.Namespace) -> int:
     # Jinja2 takes longer to import than --help takes altogether.
     from percpu_tools.files import write_atomically
-    from percpu_tools.ldscript import FRAGMENT, render_fragment
-    from percpu_tools.paths import ldscripts
+    from percpu_tools.ldscript import render_fragment
+    from percpu_tools.paths import FRAGMENT, ldscripts
 
     scripts = [read_script(path, options.library_path) for path in options.script]
     anchor = _anchor(options, [script.text for script in scripts]) if scripts else options.insert_after
