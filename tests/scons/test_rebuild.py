@@ -134,6 +134,7 @@ def test_two_jobs(project):
 def test_a_dry_run_writes_nothing(project):
     before = project.files()
     assert sorted(project.build("--dry-run")) == sorted(COMPILE + LINK)
+    assert not (project.folder / ".sconsign.percpu.json").exists()
     assert {name for name in project.files() if "sconsign" not in name} == before
 
 
