@@ -31,6 +31,13 @@ class TestT06LoadAddressDrift:
         finding = only(judge(tmp_path, BY_HAND.replace("AT(_percpu_start -", "AT(_percpu_start + 0x100000 -"), linker=linker), "T06")
         assert "loaded elsewhere" in finding.message
 
+    @pytest.mark.parametrize("place", ["0", "0x80000000"])
+    def test_areas_taken_elsewhere(self, tmp_path, linker, place):
+        text = BY_HAND.replace("AT(ADDR(.percpu_areas) - KERNEL_VMA)", f"AT({place})")
+        finding = only(judge(tmp_path, text, linker=linker), "T06")
+        assert "the memory of .percpu_areas is taken elsewhere" in finding.message
+        assert finding.found == f".percpu_areas at physical address {place if place != '0' else '0x0'}"
+
     def test_segments_that_overlap(self, tmp_path, linker):
         text = script(BY_HAND).replace("AT(ADDR(.data) - KERNEL_VMA)", "AT(ADDR(.text) - KERNEL_VMA)")
         found = judge(tmp_path, text, VARIABLES, "--no-check-sections", linker=linker)

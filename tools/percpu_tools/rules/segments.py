@@ -29,7 +29,8 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
       load address that .percpu has, so it is loaded x too high: .bss of a kernel at 0x80005000 lands at
       0x100009000, and .data of a higher-half kernel at an address that no memory has. The same
       slip at .percpu itself, AT(_percpu_start) in a kernel that is linked in the higher half, puts the
-      template there. Loaders refuse the file, or write over something else.
+      template there; a wrong AT at the areas behind it, AT(0), has memory cleared and reserved that is not
+      theirs. Loaders refuse the file, or write over something else.
 
     Reproduce
       .percpu 0x0 : AT(_percpu_start - KERNEL_VMA) { ... }
@@ -71,6 +72,7 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
         return
     in_virtual_half = list(_in_virtual_half(image, section, loaded))
     yield from in_virtual_half or _template_away_from_area(layout, image, section, loaded)
+    yield from _areas_away(layout, image, section)
     yield from _physical_overlaps(image, areas)
 
 
@@ -162,6 +164,27 @@ def _template_away_from_area(layout: Layout, image: Image, template: Section, lo
             found=f"{template.name} at physical address {found:#x}",
             expected=f"{expected:#x}, the physical address of {layout.template_symbol}",
             fix=(f"write AT({layout.template_symbol} - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER),
+        )
+
+
+def _areas_away(layout: Layout, image: Image, template: Section) -> Iterator[Finding]:
+    """The memory of the areas is where they are linked, as far off as the sections around them: not elsewhere."""
+    if layout.start is None or layout.end is None or layout.layout != "zero-vma" or layout.stays_in_rom:
+        return
+    placed = sorted((section.address, address - section.address, section) for section, address in _loaded(image) if section.number != template.number)
+    areas = [(shift, section) for address, shift, section in placed if layout.start <= address and section.end <= layout.end]
+    around = {shift for address, shift, _ in placed if address >= layout.end}
+    below = [shift for address, shift, _ in placed if address < layout.start]
+    for shift, section in areas:
+        if not below or _wrapped(shift - below[-1], image) == 0 or shift in around:
+            continue
+        yield Finding(
+            "error",
+            f"the memory of {section.name} is taken elsewhere than where the areas are: a loader clears, and reserves, that",
+            section=section.name,
+            found=f"{section.name} at physical address {_wrapped(section.address + shift, image):#x}",
+            expected=f"{_wrapped(section.address + below[-1], image):#x}, behind the template",
+            fix=(f"write AT(ADDR({section.name}) - KERNEL_VMA) at {section.name}, with the KERNEL_VMA of the other sections", _RENDER),
         )
 
 
