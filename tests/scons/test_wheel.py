@@ -54,7 +54,8 @@ def installed(wheel, tmp_path_factory) -> Path:
     venv.create(place, with_pip=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site = place / "lib" / version / "site-packages"
-    for name in ("SCons", "pyelftools", "Jinja2", "MarkupSafe", "rich", "markdown-it-py", "mdurl", "Pygments"):
+    older = () if sys.version_info >= (3, 11) else ("tomli",)
+    for name in ("SCons", "pyelftools", "Jinja2", "MarkupSafe", "rich", "markdown-it-py", "mdurl", "Pygments", *older):
         copy_distribution(name, site)
     toolchain.run([str(place / "bin" / "pip"), "install", "--quiet", "--no-index", "--disable-pip-version-check", str(wheel)])
     return place
