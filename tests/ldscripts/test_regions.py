@@ -1,9 +1,8 @@
-"""Scripts with MEMORY: each way to place the areas and the template in regions is right, or refused with a way out."""
+"""Scripts with MEMORY, beyond what test_ways.py links: regions other than those of .data, and what cannot be meant."""
 
 from __future__ import annotations
 
 import re
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,32 +12,17 @@ from percpu_tools.image import Image
 from percpu_tools.userscript import Regions
 
 FLASH, RAM, LENGTH = 0x100000, 0x20000000, 1 << 20
-FEATURES = {"zero-vma": (), "in-image": ("non-zero-vma",), "none": ("sp-naive",)}
-
-# What cannot be, and what is said of it; everything else is right.
-REFUSED = {
-    ("ld", "insert"): "GNU ld reads the fragment before the script whose MEMORY has RAM",
-    ("lld", "include", "zero-vma"): "lld wants a memory region for the template at address 0",
-}
-TABLE = [
-    (linker, mode, layout, home, attributes)
-    for linker, mode, layout, home, attributes in product(
-        ("ld", "lld"), ("insert", "include"), FEATURES, ("RAM", "FLASH"), (True, False)
-    )
-    if (layout, home) != ("none", "FLASH")
-]
 
 
-def script(home: str, attributes: bool) -> str:
+def script(home: str) -> str:
     """A firmware's script; with `home` FLASH it runs from there, and copies its .data to RAM."""
-    flash, ram = (" (rx)", " (rwx)") if attributes else ("", "")
     held = " AT>FLASH" if home == "FLASH" else ""
     return f"""\
 ENTRY(_start)
 MEMORY
 {{
-  FLASH{flash} : ORIGIN = {FLASH:#x}, LENGTH = {LENGTH}
-  RAM{ram} : ORIGIN = {RAM:#x}, LENGTH = {LENGTH}
+  FLASH (rx) : ORIGIN = {FLASH:#x}, LENGTH = {LENGTH}
+  RAM (rwx) : ORIGIN = {RAM:#x}, LENGTH = {LENGTH}
 }}
 SECTIONS
 {{
@@ -65,61 +49,13 @@ def variables(features: tuple[str, ...], layout: str) -> str:
     )
 
 
-def refusal(linker: str, mode: str, layout: str) -> str | None:
-    return REFUSED.get((linker, mode)) or REFUSED.get((linker, mode, layout))
-
-
-@pytest.mark.parametrize(("linker", "mode", "layout", "home", "attributes"), TABLE)
-def test_every_combination(tmp_path: Path, linker: str, mode: str, layout: str, home: str, attributes: bool) -> None:
-    features = (*FEATURES[layout], *(["pristine"] if home == "FLASH" else []))
-    regions = {"region": "RAM", "load_region": "FLASH" if home == "FLASH" else None}
-    if (words := refusal(linker, mode, layout)) is not None:
-        with pytest.raises(PercpuError, match=re.escape(words)):
-            render_fragment(3, "x86_64", features, linker, mode, **regions)
-        return
-
-    fragment = render_fragment(3, "x86_64", features, linker, mode, **regions)
-    text = script(home, attributes)
-    if mode == "include":
-        (tmp_path / "percpu.ld").write_text(fragment)
-        text = text.replace("  . = .;\n", "  INCLUDE percpu.ld\n  . = .;\n")
-    kernel = toolchain.compile_c(tmp_path, variables(features, layout))
-    # Code and data in one region make one segment, which is the script's affair.
-    flags = ["--no-warn-rwx-segments"] if linker == "ld" else []
-    path = toolchain.link(tmp_path, [kernel], [fragment, text] if mode == "insert" else [text], *flags, linker=linker)
-    report = check(path)
-    assert report.findings == ()
-    with Image(path) as image:
-        judge(image, report.layout, home)
-
-
-def judge(image: Image, model, home: str) -> None:
-    template, bss = image.section(".percpu"), image.section(".bss")
-    first, length = (FLASH, LENGTH) if home == "FLASH" else (RAM, LENGTH)
-    assert first <= image.load_address(template) < first + length
-    if model.layout == "none":
-        assert RAM <= template.address < template.end <= bss.address
-        return
-    assert image.load_address(template) == model.loaded
-    assert template.address == (0 if model.layout == "zero-vma" else model.loaded)
-    assert model.end - model.start == model.reserved == 3 * model.stride
-    assert image.section(".data").end <= model.start < model.end <= bss.address
-    assert model.start % model.alignment == 0
-    assert home == "FLASH" or model.loaded == model.start
-    values = {variable.name: toolchain.data_at(image, template, template.address + variable.offset, 4) for variable in model.variables}
-    assert values == {"rest": 0x11, "aligned": 0x14, "near": 0x16}
-    # Nothing of the file is loaded twice to one place.
-    places = sorted((it.load_address, it.load_address + it.file_size) for it in image.segments if it.file_size)
-    assert all(end <= start for (_, end), (start, _) in zip(places, places[1:]))
-
-
 @pytest.mark.parametrize("features", [(), ("non-zero-vma",), ("pristine",), ("pristine", "non-zero-vma")])
 @pytest.mark.parametrize("linker", ["ld", "lld"])
 def test_a_template_may_be_loaded_to_ram_itself(tmp_path: Path, linker: str, features: tuple[str, ...]) -> None:
     """Behind a .data that is loaded to flash."""
     layout, mode = ("in-image" if "non-zero-vma" in features else "zero-vma"), "include" if linker == "ld" else "insert"
     fragment = render_fragment(3, "x86_64", features, linker, mode, region="RAM", load_region="RAM")
-    text = script("FLASH", True)
+    text = script("FLASH")
     if mode == "include":
         (tmp_path / "percpu.ld").write_text(fragment)
         text = text.replace("  . = .;\n", "  INCLUDE percpu.ld\n  . = .;\n")
@@ -147,24 +83,24 @@ def test_what_no_script_could_mean(rendering: dict[str, str], said: str) -> None
 
 
 def test_the_regions_are_those_of_the_section_in_front() -> None:
-    assert find_regions(script("RAM", True), ".data", "lld") == Regions("RAM", None)
+    assert find_regions(script("RAM"), ".data", "lld") == Regions("RAM", None)
     assert find_regions(toolchain.HIGHER_HALF, ".data", "lld") == Regions(None, None)
     assert find_regions(None) == Regions(None, None)
     # Who names another one has a reason.
-    assert find_regions(script("RAM", True), ".data", "lld", given=Regions("FLASH", None)) == Regions("FLASH", None)
+    assert find_regions(script("RAM"), ".data", "lld", given=Regions("FLASH", None)) == Regions("FLASH", None)
     named = Regions("RAM", "FLASH")
-    assert find_regions(script("FLASH", True), ".data", "lld", given=named) == named
-    assert find_regions(script("FLASH", True), ".data", "ld", "include", given=named) == named
+    assert find_regions(script("FLASH"), ".data", "lld", given=named) == named
+    assert find_regions(script("FLASH"), ".data", "ld", "include", given=named) == named
 
 
 @pytest.mark.parametrize(
     ("text", "linker", "mode", "said"),
     [
-        (script("RAM", True), "ld", "insert", "GNU ld reads the fragment before it"),
-        (script("RAM", True), "ld", "include", "no region is given"),
-        (script("RAM", True), "lld", "include", "no region is given"),
-        (script("RAM", True).replace(" LONG(7) } >RAM", " LONG(7) }"), "lld", "insert", "names no region for .data"),
-        (script("FLASH", True), "lld", "insert", "loads .data to FLASH (AT>FLASH), for RAM"),
+        (script("RAM"), "ld", "insert", "GNU ld reads the fragment before it"),
+        (script("RAM"), "ld", "include", "no region is given"),
+        (script("RAM"), "lld", "include", "no region is given"),
+        (script("RAM").replace(" LONG(7) } >RAM", " LONG(7) }"), "lld", "insert", "names no region for .data"),
+        (script("FLASH"), "lld", "insert", "loads .data to FLASH (AT>FLASH), for RAM"),
     ],
 )
 def test_scripts_that_do_not_say_enough(text: str, linker: str, mode: str, said: str) -> None:

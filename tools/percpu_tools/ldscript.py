@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from percpu_tools import targets
+from percpu_tools import targets, userscript
 from percpu_tools.errors import PercpuError
 from percpu_tools.paths import FRAGMENT, ldscripts
 from percpu_tools.version import __version__
@@ -76,7 +76,10 @@ def render_template(
     if clash:
         raise PercpuError(f"template variable {clash[0]!r} is percpu's own", fix="give yours another name")
     place = Path(path)
-    return _render(place.name, {**context, **(variables or {})}, place.parent)
+    text = _render(place.name, {**context, **(variables or {})}, place.parent)
+    if context["layout"] == "zero-vma":
+        userscript.refuse_segments(text, text, str(path))
+    return text
 
 
 def _context(

@@ -53,6 +53,8 @@ class _OutputSection:
     name: str
     body: list[str]
     regions: Regions
+    # Whether it says `:NAME` of a segment in PHDRS.
+    has_segment: bool
     # What is assigned before it and after the section in front: target and whether it speaks of `.`.
     assigned_before: list[tuple[str, bool]] = field(default_factory=list)
 
@@ -98,10 +100,7 @@ def find_anchor(
                 fix="remove it from the script; the fragment places .percpu and .percpu.* too",
             )
     if layout == "zero-vma" and "PHDRS" in tokens:
-        raise PercpuError(
-            f"{path} has PHDRS: the zero-VMA template would share a segment with what stands before it",
-            fix=("use the feature non-zero-vma", "remove PHDRS; the linkers make the segments then"),
-        )
+        _refuse_phdrs(path)
     first_bss = next((index for index, section in enumerate(loaded) if section.is_bss), len(loaded))
     if first_bss == 0:
         raise PercpuError(
@@ -113,6 +112,28 @@ def find_anchor(
     if linker == "ld":
         _refuse_overtaken(between, anchor, path, has_bss=first_bss < len(loaded))
     return anchor
+
+
+def refuse_segments(script: str, fragment: str, path: str = "the linker script") -> None:
+    """Refuse a script with PHDRS whose segments would take the template at 0 in; both are texts, or one and the same.
+
+    A template of the user's may give .percpu a segment of its own.
+    """
+    if "PHDRS" not in _tokens(script):
+        return
+    tokens = _tokens(fragment)
+    # The fragment to include stands inside the SECTIONS of the script.
+    sections, _ = _output_sections(tokens if "SECTIONS" in tokens else ["SECTIONS", "{", *tokens, "}"], path)
+    if all(section.has_segment for section in sections if section.name == ".percpu"):
+        return
+    _refuse_phdrs(path)
+
+
+def _refuse_phdrs(path: str) -> None:
+    raise PercpuError(
+        f"{path} has PHDRS: the zero-VMA template would share a segment with what stands before it",
+        fix=("use the feature non-zero-vma", "remove PHDRS; the linkers make the segments then"),
+    )
 
 
 def find_regions(
@@ -259,8 +280,8 @@ class _Reader:
             self.take()
         return self._tokens[start : self._next]
 
-    def _section_body(self) -> tuple[list[str], Regions] | None:
-        """What stands in the braces of the statement whose name was taken, and its regions; its header is skipped."""
+    def _section_body(self) -> tuple[list[str], Regions, bool] | None:
+        """What stands in the braces of the statement whose name was taken, its regions, and whether it names a segment."""
         while (token := self.peek()) != "{":
             if token in ("}", ";", None):
                 return None
@@ -271,16 +292,17 @@ class _Reader:
         body = self.skip_to_close("{", "}")
         # `>RAM AT>FLASH :text =0x90`: without this, they would read as the name of the next section.
         named: dict[bool, str | None] = {}
-        loads = False
+        loads = has_segment = False
         while self.peek() in (">", ":", "=", "AT"):
             token = self.take()
             if token == "AT" or self.peek() is None:
                 loads = True
                 continue
             value = self.take()
+            has_segment |= token == ":"
             if value == "(":
                 self.skip_to_close("(", ")")
             elif token == ">":
                 named[loads] = value
             loads = False
-        return body, Regions(named.get(False), named.get(True))
+        return body, Regions(named.get(False), named.get(True)), has_segment

@@ -16,10 +16,13 @@ def render_fragment(target, source, env):
     with said_plainly():
         arch, features = variables.features(env)
         anchor, regions = _place(source, env)
-        write_atomically(str(target[0]), ldscript.render_fragment(
+        text = ldscript.render_fragment(
             cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"],
             mode=env["PERCPU_MODE"], load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"],
-            insert_after=anchor, region=regions.region, load_region=regions.load_region))
+            insert_after=anchor, region=regions.region, load_region=regions.load_region)
+        if env["PERCPU_MODE"] == "include" and features.layout == "zero-vma":
+            userscript.refuse_segments(_text(source, env), text, _names(source))
+        write_atomically(str(target[0]), text)
 
 
 def render_script(target, source, env):
@@ -58,10 +61,18 @@ def _place(source, env):
     given = userscript.Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
     if not source:
         return userscript.DEFAULT_ANCHOR, given
-    folders = [str(folder) for folder in scanning.script_folders(env)]
-    text = "\n".join(scriptfiles.read_script(str(script), folders).text for script in source)
-    linker, mode, path = env["PERCPU_LINKER"], env["PERCPU_MODE"], " and ".join(map(str, source))
+    text, linker, mode, path = _text(source, env), env["PERCPU_LINKER"], env["PERCPU_MODE"], _names(source)
     anchor = userscript.DEFAULT_ANCHOR
     if mode == "insert":
         anchor = userscript.find_anchor(text, linker=linker, layout=variables.features(env)[1].layout, path=path)
     return anchor, userscript.find_regions(text, anchor, linker, mode, path, given)
+
+
+def _text(source, env):
+    """The text of the user's scripts, with what they INCLUDE."""
+    folders = [str(folder) for folder in scanning.script_folders(env)]
+    return "\n".join(scriptfiles.read_script(str(script), folders).text for script in source)
+
+
+def _names(source):
+    return " and ".join(map(str, source))

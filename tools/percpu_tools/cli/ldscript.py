@@ -102,6 +102,8 @@ def _render(options: argparse.Namespace) -> int:
         region=regions.region,
         load_region=regions.load_region,
     )
+    if options.mode == "include" and targets.parse_features(options.feature, options.arch).layout == "zero-vma":
+        userscript.refuse_segments("\n".join(script.text for script in scripts), text, " and ".join(options.script))
     if options.output is None:
         sys.stdout.write(text)
     else:

@@ -252,7 +252,8 @@ def dynamic_relocations(layout: Layout, image: Image) -> Iterator[Finding | NotJ
     Mechanism
       A kernel that is linked to run anywhere (PIE, KASLR) carries relocations, by which the boot code adds
       the load base to every absolute address. In a template at 0 that patches low memory, and an offset
-      that is encoded as an absolute address becomes something else. In the in-image layout, an instruction
+      that is encoded as an absolute address becomes something else: the zero-VMA layout is not for such
+      kernels. In the in-image layout, an instruction
       that holds the absolute address of per-CPU storage is patched too, if the loader can write
       to code at all, and a 32-bit one cannot hold it; so accesses must be relative to the program counter.
 
@@ -294,6 +295,15 @@ def dynamic_relocations(layout: Layout, image: Image) -> Iterator[Finding | NotJ
             found=f"dynamic relocation of type {relocation.type} at {relocation.offset:#x}",
             expected="accesses relative to the program counter",
             fix=("build with the feature non-zero-vma and with -fpie", "link without -pie"),
+        )
+    if layout.layout == "zero-vma" and layout.profile.is_own and not in_code and not in_template:
+        yield Finding(
+            "error",
+            "the template is linked at 0 in a file that is loaded anywhere: the load base would be added to offsets",
+            section=section.name,
+            found=f"{section.name} at {section.address:#x}, in a position-independent file",
+            expected="the in-image layout, or a file that is loaded where it is linked",
+            fix=("build with the feature non-zero-vma and with -fpie", "link with -no-pie"),
         )
     inward = [relocation for relocation in in_template if layout.load_start <= _target(relocation, image, section) < layout.load_end]
     judged = in_template if layout.load_start < _LOWEST_POINTER and layout.loaded != layout.load_start else inward
