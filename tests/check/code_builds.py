@@ -43,10 +43,12 @@ SECTIONS
 }
 """
 
-# The same with per-CPU data by hand, at 0 or where `place` says.
+# The same with per-CPU data by hand, at 0 or where `place` says. With --emit-relocs, GNU ld would take a .data without a byte
+# as far as _percpu_end, over the template (T06).
 BY_HAND = OWN.replace(
     "  .bss :",
     """\
+  .filler : { BYTE(0) }
   . = ALIGN(4096);
   _percpu_start = .;
   .percpu %s { _percpu_load_start = .; *(.percpu.front) *(.percpu.ballast) *(.percpu .percpu.*) _percpu_load_end = .; }

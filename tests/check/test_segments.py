@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import toolchain
+from check import code_builds
 from check.builds import BY_HAND, VARIABLES, judge, rules, script
 from check.test_rules import LINKERS, only
 from percpu_tools import check
@@ -37,6 +38,14 @@ class TestT06LoadAddressDrift:
         finding = only(judge(tmp_path, text, linker=linker), "T06")
         assert "the memory of .percpu_areas is taken elsewhere" in finding.message
         assert finding.found == f".percpu_areas at physical address {place if place != '0' else '0x0'}"
+
+    def test_a_segment_that_reaches_over_the_template(self, tmp_path, linker):
+        """With relocations kept, GNU ld makes an empty .data as large as what moves `.` behind the template."""
+        script = code_builds.ZERO_VMA.replace("  .filler : { BYTE(0) }\n", "")
+        kernel = toolchain.compile_c(tmp_path, "void _start(void);\nvoid _start(void) {}\n" + VARIABLES)
+        report = check(toolchain.link(tmp_path, [kernel], [script], "--emit-relocs", linker=linker))
+        assert rules(report) == ({"T06"} if linker == "ld" else set())
+        assert linker == "lld" or "reaches over the template" in report.findings[0].message
 
     def test_segments_that_overlap(self, tmp_path, linker):
         text = script(BY_HAND).replace("AT(ADDR(.data) - KERNEL_VMA)", "AT(ADDR(.text) - KERNEL_VMA)")

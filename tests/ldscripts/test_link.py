@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import toolchain
-from percpu_tools import check, render_fragment, targets
+from percpu_tools import PercpuError, check, render_fragment, targets
 from percpu_tools.image import Image
+from percpu_tools.userscript import refuse_segments
 
 LAYOUTS = {"zero-vma": "", "in-image": "non-zero-vma"}
 CPU_NUMS = (1, 2, 4, 64)
@@ -171,6 +172,35 @@ def test_a_script_with_phdrs_is_laid_out_in_the_image(tmp_path, linker, mode, wo
         judge_segments(image, report.layout)
         assert len(image.segments) == 2
         assert image.section(".percpu").end <= image.segments[1].address + image.segments[1].file_size
+
+
+@pytest.mark.parametrize("areas", ["areas", "data"])
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_with_phdrs_a_template_of_the_users_may_name_segments(tmp_path, linker, areas):
+    """One for the template at 0 alone, and one for what follows; else a loader clears the one with the other."""
+    (tmp_path / "percpu.ld.j2").write_text(
+        '{% extends "percpu/percpu.ld.j2" %}\n'
+        "{% block template_segment %} :percpu{% endblock %}\n"
+        f"{{% block areas_segment %}} :{areas}{{% endblock %}}\n"
+    )
+    names = "data PT_LOAD FLAGS(6); percpu PT_LOAD FLAGS(6); areas PT_LOAD FLAGS(6);"
+    script = toolchain.HIGHER_HALF.replace("SECTIONS\n", f"PHDRS {{ text PT_LOAD FLAGS(5); {names} }}\nSECTIONS\n")
+    script = script.replace("  . = ALIGN(16);\n", "  INCLUDE percpu.ld\n  . = ALIGN(16);\n")
+    script = script.replace("*(.text .text.*) }", "*(.text .text.*) } :text").replace("*(.data .data.*) }", "*(.data .data.*) } :data")
+    with pytest.raises(PercpuError, match="has PHDRS"):
+        refuse_segments(script, render_fragment(4, "x86_64", (), linker, "include"))
+    fragment = render_fragment(4, "x86_64", (), linker, "include", templates=tmp_path)
+    refuse_segments(script, fragment)
+    (tmp_path / "percpu.ld").write_text(fragment)
+    report = check(toolchain.link(tmp_path, [toolchain.compile_c(tmp_path, SOURCE)], [script], linker=linker))
+    assert report.layout.layout == "zero-vma"
+    if areas == "data":
+        assert {finding.rule for finding in report.findings} == {"T06"}
+        assert "reaches over the template" in report.findings[0].message
+        return
+    assert report.findings == ()
+    with Image(report.file) as image:
+        judge_segments(image, report.layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -436,3 +436,14 @@ def test_a_script_with_memory_that_gnu_ld_would_read_too_late(project):
     assert run.status == 2
     assert "kernel.ld has MEMORY, and GNU ld reads the fragment before it" in run.err
     assert "use the mode include" in run.err
+
+
+def test_segments_by_hand_and_a_template_at_0_do_not_go_together(project):
+    project.replace("kernel.ld", "SECTIONS", "PHDRS { all PT_LOAD; }\nSECTIONS")
+    for mode in ("insert", "include"):
+        project.sconstruct(USUAL.replace("CPU_NUM=", f'PERCPU_MODE="{mode}", CPU_NUM='))
+        run = project.scons()
+        assert run.status == 2
+        assert "kernel.ld has PHDRS: the zero-VMA template would share a segment" in run.err
+        assert "use the feature non-zero-vma" in run.err
+    assert not (project.folder / "kernel.elf.percpu" / "percpu.ld").exists()

@@ -73,6 +73,7 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
     in_virtual_half = list(_in_virtual_half(image, section, loaded))
     yield from in_virtual_half or _template_away_from_area(layout, image, section, loaded)
     yield from _areas_away(layout, image, section)
+    yield from _template_covered(image, section, loaded)
     yield from _physical_overlaps(image, areas)
 
 
@@ -190,6 +191,26 @@ def _areas_away(layout: Layout, image: Image, template: Section) -> Iterator[Fin
 
 def _what_begins(layout: Layout) -> str:
     return "the runtime reads it" if layout.is_pristine else "the area of CPU 0 begins"
+
+
+def _template_covered(image: Image, template: Section, loaded: int) -> Iterator[Finding]:
+    """The template stands in a hole of another segment, which has none for a loader: it is filled with zeros."""
+    end = loaded + template.size
+    # A section in that place is another fault (T23).
+    if any(section.number != template.number and max(loaded, at) < min(end, at + section.size) for section, at in _loaded(image)):
+        return
+    for segment in image.segments:
+        is_own = segment.address <= template.address and template.end <= segment.address + segment.memory_size
+        if is_own or max(loaded, segment.load_address) >= min(end, segment.load_address + segment.memory_size):
+            continue
+        yield Finding(
+            "error",
+            f"the segment at {segment.address:#x} reaches over the template in physical memory: loading it clears the initial values",
+            section=template.name,
+            found=f"physical addresses {segment.load_address:#x} .. {segment.load_address + segment.memory_size:#x}, the template at {loaded:#x}",
+            expected="what stands in front of the template and what stands behind it in two segments",
+            fix=("give the memory of the areas a segment of its own in PHDRS, beside that of the template", _RENDER),
+        )
 
 
 def _physical_overlaps(image: Image, areas: tuple[int, int]) -> Iterator[Finding]:
