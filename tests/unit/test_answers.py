@@ -101,6 +101,12 @@ def test_a_file_that_cannot_be_written_is_no_error(place):
     assert sorted(os.listdir(place.parent)) == ["bin"]
 
 
+def test_the_environment_is_not_left_in_the_file(place):
+    file = place.parent / "answers.json"
+    KeptAnswers(file).put(QUESTION, {"PATH": str(place), "TOKEN": "a secret"}, "the answer\n")
+    assert "the answer" in file.read_text() and "secret" not in file.read_text()
+
+
 def test_two_builds_keep_what_the_other_has_found(place):
     file = place.parent / "answers.json"
     one, other = KeptAnswers(file), KeptAnswers(file)

@@ -60,6 +60,8 @@ def test_linker(command, linker):
 @pytest.mark.parametrize(("command", "message"), [
     ("g++ -fuse-ld=gold", "g++ ends in gold: expected GNU ld or lld"),
     pytest.param("g++ -fuse-ld=mold", "error: cannot find", marks=pytest.mark.skipif(bool(shutil.which("mold")), reason="is there")),
+    # It says that it is "compatible with GNU ld".
+    pytest.param("g++ -fuse-ld=mold", "g++ ends in mold: expected", marks=pytest.mark.skipif(not shutil.which("mold"), reason="is not there")),
     ("no-such-linker", "no-such-linker is not on the PATH of the build"),
     ("false", "ended with status 1 and said: nothing"),
     ("echo ", "ends in '-nostdlib -Wl,--version'"),

@@ -9,6 +9,7 @@ that may depend on anything.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -30,8 +31,9 @@ class KeptAnswers:
 
     def get(self, command: Sequence[str], environment: Mapping[str, str]) -> str | None:
         """What `command` said when it was run in `environment`, if it would say the same now."""
+        asked = _question(command, environment)
         for record in self._records:
-            if (record["command"], record["environment"]) == (list(command), dict(environment)):
+            if _question_of(record) == asked:
                 return record["answer"] if record["state"] == _state(command, environment) else None
         return None
 
@@ -39,21 +41,23 @@ class KeptAnswers:
         """Keep what `command` has said. A file that cannot be written is no error: it will be asked again."""
         if any(map(_is_script, _programs(command, environment))):
             return
-        new = {
-            "command": list(command),
-            "environment": dict(environment),
-            "state": _state(command, environment),
-            "answer": answer,
-        }
+        asked = _question(command, environment)
+        new = {"command": asked[0], "environment": asked[1], "state": _state(command, environment), "answer": answer}
         # Another build may have written since.
-        others = [
-            record
-            for record in _read(self.file)
-            if (record["command"], record["environment"]) != (new["command"], new["environment"])
-        ]
+        others = [record for record in _read(self.file) if _question_of(record) != asked]
         self._records = [new, *others[: _MOST - 1]]
         with contextlib.suppress(PercpuError):
             write_atomically(self.file, json.dumps(self._records, indent=1) + "\n")
+
+
+def _question(command: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], str]:
+    # A digest: the environment is nothing to leave in a file, for it may hold what is secret.
+    text = json.dumps(sorted(environment.items()))
+    return list(command), hashlib.sha256(text.encode()).hexdigest()
+
+
+def _question_of(record: dict) -> tuple[object, object]:
+    return record["command"], record["environment"]
 
 
 def _read(file: str) -> list[dict]:
