@@ -112,4 +112,4 @@ def test_table_has_no_colors_in_a_pipe():
 def test_unknown_part():
     done = bench("speed")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "bench: error: 'speed' is no part; there are: increment counts init link check"
+    assert done.stderr.splitlines()[-1] == "bench: error: 'speed' is no part; there are: increment counts init link check uptodate"
