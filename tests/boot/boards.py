@@ -264,6 +264,7 @@ def test_packages() -> list[str]:
     others = {"ccache", "clang-19", "clang-tidy-19", "g++", "gcc-arm-none-eabi", "gdb-multiarch", "libclang-rt-19-dev", "lld-19", "llvm-19"}
     others |= {"cmake", "make", "meson", "ninja-build"}  # tests/examples
     others |= {"scons"}  # the system's, for tests/scons/test_wheel.py
+    others |= {"mold"}  # tests/unit/test_toolchain.py
     others |= {"grub-common", "grub-pc-bin", "mtools", "xorriso"}  # tests/boot/test_loaders.py
     return sorted(boards | cross | newer | others)
 

@@ -82,6 +82,12 @@ def test_what_no_script_could_mean(rendering: dict[str, str], said: str) -> None
         render_fragment(2, "x86_64", linker="lld", **rendering)
 
 
+@pytest.mark.parametrize("features", [(), ("non-zero-vma",), ("sp-naive",)])
+def test_a_region_that_a_linker_cannot_take(features: tuple[str, ...]) -> None:
+    with pytest.raises(PercpuError, match="GNU ld reads the fragment before the script whose MEMORY has RAM"):
+        render_fragment(3, "x86_64", features, "ld", "insert", region="RAM")
+
+
 def test_the_regions_are_those_of_the_section_in_front() -> None:
     assert find_regions(script("RAM"), ".data", "lld") == Regions("RAM", None)
     assert find_regions(toolchain.HIGHER_HALF, ".data", "lld") == Regions(None, None)

@@ -59,6 +59,15 @@ def test_a_template_of_the_users_counts(scripts):
     assert depends == ["percpu.ld:", "own/percpu.ld.j2", str(percpu_tools.ldscripts() / "percpu.ld.j2")]
 
 
+def test_segments_by_hand_are_refused_before_the_link(scripts):
+    (scripts / "kernel.ld").write_text(f"PHDRS {{ all PT_LOAD; }}\n{SCRIPT}")
+    for mode in ("insert", "include"):
+        done = run("--script=kernel.ld", f"--mode={mode}", "-o", "out.ld", cwd=scripts, check=False)
+        assert done.returncode == 2 and "kernel.ld has PHDRS: the zero-VMA template" in done.stderr
+        assert not (scripts / "out.ld").exists()
+    run("--script=kernel.ld", "--mode=include", "--feature=non-zero-vma", cwd=scripts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -103,6 +103,7 @@ def judge(image: Image, model, way: Way) -> None:
     assert model.end - model.start == model.reserved == CPU_NUM * model.stride
     assert data.end <= model.start < model.end <= bss.address
     assert model.start % model.alignment == 0
+    assert "flash" in way.script or model.loaded == model.start
     start = template.address
     assert {it.name: toolchain.data_at(image, template, start + it.offset, 4) for it in model.variables} == VALUES
     # Nothing of the file is loaded twice to one place.
