@@ -16,6 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--updates", type=int, metavar="N", help=updates)
     vmlinux = "a distribution's vmlinux with symbols, for tests/check/test_vmlinux.py; else PERCPU_VMLINUX"
     group.addoption("--vmlinux", metavar="FILE", default=os.environ.get("PERCPU_VMLINUX"), help=vmlinux)
+    group.addoption("--limine", metavar="FOLDER", help="a release of Limine 8 or later, for tests/boot/test_loaders.py")
     group.addoption("--mutations", type=int, default=1500, metavar="N", help="damage ELF files N times in tests/fuzz")
 
 

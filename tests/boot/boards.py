@@ -108,6 +108,19 @@ class Board:
         return [*self.qemu, *common, "-m", self.memory, "-smp", str(cpus), *source]
 
 
+_X86_64 = Board(
+    arch="x86_64",
+    triplet="x86_64-linux-gnu",
+    machine_flags=("-mcmodel=kernel", "-mno-red-zone", "-mgeneral-regs-only"),
+    qemu=(
+        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max"),
+        *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
+    ),
+    qemu_package="qemu-system-x86",
+    pass_status=33,  # board.cpp writes 0x10; QEMU exits with twice that plus 1
+    sources=("x86_64/entry.S", "x86_64/startup.cpp", "x86_64/board.cpp", "x86_64/switch.S"),
+)
+
 _RISCV = ("riscv/entry.S", "riscv/board.cpp", "riscv/switch.S")
 _RISCV_QEMU = "qemu-system-riscv" if _debian() >= 13 else "qemu-system-misc"
 # DWARF 5 from Clang has relocations (R_RISCV_SET_ULEB128) on which GNU ld 2.40 crashes.
@@ -164,17 +177,13 @@ _LINUX_FLAGS = ("-DPERCPU_LINUX_USER=1",)
 BOARDS = {
     board.name: board
     for board in (
-        Board(
-            arch="x86_64",
-            triplet="x86_64-linux-gnu",
-            machine_flags=("-mcmodel=kernel", "-mno-red-zone", "-mgeneral-regs-only"),
-            qemu=(
-                *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", "max"),
-                *("-device", "isa-debug-exit,iobase=0xf4,iosize=4"),
-            ),
-            qemu_package="qemu-system-x86",
-            pass_status=33,  # board.cpp writes 0x10; QEMU exits with twice that plus 1
-            sources=("x86_64/entry.S", "x86_64/board.cpp", "x86_64/switch.S"),
+        _X86_64,
+        # For a loader that maps segments where they are linked: see test_loaders.py.
+        replace(
+            _X86_64,
+            mode="limine",
+            sources=("x86_64/limine.cpp", "x86_64/board.cpp", "x86_64/switch.S"),
+            script_variables=(("entry", "limine_entry"), ("kernel_base", "0xffffffffc0000000")),
         ),
         _AARCH64,
         replace(

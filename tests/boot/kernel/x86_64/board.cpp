@@ -2,71 +2,27 @@
 #include "../board.hpp"
 
 #include "../console.hpp"
-#include "../memory.hpp"
+#include "apic.hpp"
+#include "bring_up.hpp"
+#include "ports.hpp"
 
 namespace {
-
-constexpr size_t max_cpus = 64;
-constexpr size_t stack_size = 16 * 1024;
-constexpr uintptr_t trampoline = 0x8000;  // as in entry.S
-
-alignas(16) char stacks[max_cpus][stack_size];
-
-// Ports
-
-void out8(uint16_t port, uint8_t value) { asm volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
-void out16(uint16_t port, uint16_t value) { asm volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
-void out32(uint16_t port, uint32_t value) { asm volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
-
-uint8_t in8(uint16_t port) {
-    uint8_t value;
-    asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
 
 constexpr uint16_t com1 = 0x3f8;
 constexpr uint16_t com1_line_status = com1 + 5;
 constexpr uint8_t transmitter_empty = 1 << 5;
 constexpr uint16_t pic_masks[] = {0x21, 0xa1};
-constexpr uint16_t delay_port = 0x80;  // writing to it takes about a microsecond
 constexpr uint16_t debug_exit = 0xf4;
 constexpr uint16_t fw_cfg_selector = 0x510;
 constexpr uint16_t fw_cfg_data = 0x511;
 constexpr uint16_t fw_cfg_cpus = 5;
 
-void delay(unsigned microseconds) {
-    for (; microseconds > 0; --microseconds) out8(delay_port, 0);
-}
-
-// Local APIC
-
-enum class Apic : uintptr_t {
-    end_of_interrupt = 0x0b0,
-    spurious = 0x0f0,
-    command = 0x300,
-    command_target = 0x310,
-    timer = 0x320,
-    timer_count = 0x380,
-    timer_divider = 0x3e0,
-};
-
 constexpr uint8_t timer_vector = 0x20;
 constexpr uint8_t spurious_vector = 0xff;
 constexpr uint32_t apic_enabled = 1 << 8;
-constexpr uint32_t send_init = 0x4500;
-constexpr uint32_t send_startup = 0x4600;
 constexpr uint32_t timer_periodic = 1 << 17;
 constexpr uint32_t divide_by_16 = 3;
 constexpr uint32_t timer_frequency = 1'000'000'000 / 16;  // QEMU's local APIC timer runs at 1 GHz
-
-void write(Apic reg, uint32_t value) {
-    *reinterpret_cast<volatile uint32_t*>(0xfee00000 + static_cast<uintptr_t>(reg)) = value;
-}
-
-void send(size_t cpu, uint32_t command) {
-    write(Apic::command_target, static_cast<uint32_t>(cpu) << 24);  // QEMU: APIC id == CPU number
-    write(Apic::command, command);
-}
 
 // Interrupts
 
@@ -110,11 +66,18 @@ struct [[gnu::packed]] Gate {
 
 alignas(16) Gate gates[256];
 
+// That of whoever made the descriptors: entry.S or the loader.
+uint16_t code_selector() {
+    uint16_t selector;
+    asm("mov %%cs, %0" : "=r"(selector));
+    return selector;
+}
+
 template <typename Handler>
 void set_gate(unsigned vector, Handler* handler) {
     const auto address = reinterpret_cast<uintptr_t>(handler);
     gates[vector] = {.offset_0 = static_cast<uint16_t>(address),
-                     .selector = 0x18,  // CODE64 of entry.S
+                     .selector = code_selector(),
                      .stack = 0,
                      .type = 0x8e,  // present, ring 0, interrupt gate
                      .offset_16 = static_cast<uint16_t>(address >> 16),
@@ -155,13 +118,6 @@ bool started[max_cpus];
 
 extern "C" {
 
-// Read by entry.S for the CPU that is on its way.
-constinit size_t starting_cpu = 0;
-constinit char* starting_stack = stacks[0] + stack_size;
-
-extern const char trampoline_start[], trampoline_end[];
-
-// Every CPU comes here from entry.S.
 [[noreturn]] void cpu_start(size_t cpu) {
     if (cpu == 0) {
         for (const uint16_t mask : pic_masks) out8(mask, 0xff);  // the firmware's timer ticks there
@@ -198,13 +154,7 @@ size_t cpu_count() {
 }
 
 void start_cpu(size_t cpu) {
-    memcpy(reinterpret_cast<void*>(trampoline), trampoline_start,
-           static_cast<size_t>(trampoline_end - trampoline_start));
-    starting_cpu = cpu;
-    starting_stack = stacks[cpu] + stack_size;
-    send(cpu, send_init);
-    delay(10'000);
-    send(cpu, send_startup | trampoline >> 12);
+    bring_up(cpu);
     while (!__atomic_load_n(&started[cpu], __ATOMIC_ACQUIRE)) relax();
 }
 
