@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from scons.project import COMPILE, LINK, USUAL
 
@@ -36,6 +38,73 @@ def test_sconscripts_in_variant_folders(project, duplicate):
     assert project.build() == []
 
 
+BESIDE = 'File("kernel.ld")', 'env.PercpuLinkerScript("generated.ld", "kernel.ld.j2")[0]', '"${TARGET.dir}/kernel.ld"'
+VARIANTS = "", ', variant_dir="build", duplicate=True', ', variant_dir="build", duplicate=False'
+
+
+# Without a copy the script is not in the target's folder.
+@pytest.mark.parametrize(("script", "variant"), list(itertools.product(BESIDE, VARIANTS))[:-1])
+def test_an_sconscript_names_the_script_beside_it(project, script, variant):
+    project.sconstruct(f"""\
+        env = Environment(**KERNEL, **SHORT)
+        env["LINKFLAGS"] = env["LINKFLAGS"].split()[:-2]
+        env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=3, PERCPU_CHECKFLAGS=["--config", File("src/percpu.toml")])
+        SConscript("src/SConscript", exports=["env", "SOURCES"]{variant})
+    """)
+    project.write("percpu.toml", "budget = 4096\n")
+    for name in ("kernel.cpp", "events.cpp", "events.hpp", "kernel.ld", "percpu.toml"):
+        (project.folder / "src").mkdir(exist_ok=True)
+        (project.folder / name).rename(project.folder / "src" / name)
+    text = project.write("src/kernel.ld.j2", (project.folder / "src/kernel.ld").read_text()).read_text()
+    # Another one at the top, which is the wrong one.
+    project.write("kernel.ld", "no script")
+    project.write("src/SConscript", f'''
+        Import("env", "SOURCES")
+        env["LIBPATH"] = ["parts"]
+        env.Append(LINKFLAGS=["-T", {script}])
+        env.Program("kernel.elf", Glob("*.cpp"))
+    ''')
+    project.build()
+    folder = "build" if variant else "src"
+    assert project.cpu_num(f"{folder}/kernel.elf") == 3
+    assert project.build() == []
+    changed = text.replace(".bss :", "INCLUDE data.ld\n    .bss :")
+    project.write("src/parts/data.ld", ".late : { *(.late) LONG(1) }\n")
+    project.write("src/kernel.ld.j2" if "j2" in script else "src/kernel.ld", changed)
+    project.build()
+    assert "INSERT AFTER .late;" in (project.folder / folder / "kernel.elf.percpu/percpu.ld").read_text()
+    assert project.build() == []
+
+
+def test_a_repository_has_what_is_up_to_date(project, tmp_path):
+    project.replace("SConstruct", "env.Program", 'env["LINKFLAGS"] = [*env["LINKFLAGS"].split()[:-1], env.File("kernel.ld").rfile()]\nenv.Program')
+    project.build()
+    here = tmp_path / "here"
+    here.mkdir()
+    for cpu_num in 4, 5:
+        run = project.scons("-Y", str(project.folder), f"CPU_NUM={cpu_num}", folder=here)
+        assert run.status == 0, run.err
+    assert (here / "kernel.elf").exists()
+
+
+def test_names_that_a_shell_would_take_apart(project):
+    project.sconstruct(USUAL.replace('"kernel.elf"', '"build(1)/k&r $$1.elf"'))
+    project.build()
+    assert project.cpu_num("build(1)/k&r $1.elf") == 4
+    assert project.build() == []
+
+
+@pytest.mark.parametrize("flags", ['-T "kernel.ld"', "-Lscripts -T other.ld", "@link.rsp", "'-Wl,-T,kernel.ld'"])
+def test_a_script_is_found_as_the_shell_and_the_linker_find_it(project, flags):
+    project.write("link.rsp", "-T kernel.ld\n")
+    project.write("scripts/other.ld", (project.folder / "kernel.ld").read_text())
+    project.sconstruct(USUAL.replace("env.Program", f'env["LINKFLAGS"] = env["LINKFLAGS"].replace("-T kernel.ld", {flags!r})\nenv.Program'))
+    project.build()
+    assert project.build() == []
+    project.replace("scripts/other.ld" if "other" in flags else "kernel.ld", "0x200000", "0x300000")
+    assert project.build() == LINK
+
+
 def test_one_environment_links_the_same_objects_for_several_cpu_nums(project):
     project.sconstruct("""\
         env = Environment(**KERNEL, **SHORT)
@@ -44,12 +113,14 @@ def test_one_environment_links_the_same_objects_for_several_cpu_nums(project):
         for env["CPU_NUM"] in 2, 4:
             env.Program(f"kernel{env['CPU_NUM']}.elf", objects)
         env.Program("kernel16.elf", objects, CPU_NUM=16)
+        for cpus in 8, 32:
+            env.Program(f"kernel{cpus}.elf", SOURCES, CPU_NUM=cpus)
         env["CPU_NUM"] = "spoilt behind the calls"
     """)
     run = project.scons()
     assert run.status == 0, run.err
     assert "warning" not in run.err
-    assert [project.cpu_num(f"kernel{cpus}.elf") for cpus in (2, 4, 16)] == [2, 4, 16]
+    assert [project.cpu_num(f"kernel{cpus}.elf") for cpus in (2, 4, 8, 16, 32)] == [2, 4, 8, 16, 32]
 
 
 def test_programs_of_the_same_sources_share_objects_without_a_warning(project):
@@ -211,6 +282,14 @@ def test_what_is_appended_to_linkflags_after_the_call_counts(project):
     assert project.symbols("kernel.elf")["appended_late"] == 42
 
 
+def test_a_script_that_is_appended_after_the_call_comes_too_late(project):
+    project.sconstruct(USUAL.replace("env.Program", 'env["LINKFLAGS"] = env["LINKFLAGS"].replace("-T kernel.ld", "")\nenv.Program')
+                       + 'env.Append(LINKFLAGS=" -T kernel.ld")\n')
+    run = project.scons()
+    assert run.status == 2
+    assert "percpu: kernel.elf: the linker script kernel.ld was added after Program was called" in run.err
+
+
 def test_an_emitter_of_the_users_is_kept(project):
     project.sconstruct(USUAL.replace("env.Program", """\
 def emit(target, source, env):
@@ -241,6 +320,30 @@ def test_a_compiler_for_another_machine_makes_no_kernel(project):
         env.Program("tool", "tool.c", CC="gcc", LINK="gcc")
     """)
     assert project.build() == ["compile tool.o", "link tool"]
+
+
+@pytest.mark.parametrize(("kernel", "tool"), [
+    ('CXX="aarch64-linux-gnu-g++", CC="aarch64-linux-gnu-gcc"', 'CXX="g++", CC="gcc", LINK="g++"'),
+    ('CXX="clang++-19", CCFLAGS=["--target=aarch64-none-elf"]', 'CCFLAGS=[], LINK="g++"'),
+])
+def test_a_tool_for_the_build_machine_sees_nothing_of_the_kernel(project, kernel, tool):
+    project.write("tool.cpp", "#ifdef PERCPU_ARM_EL2\n#error seen\n#endif\nint main() {}\n")
+    project.sconstruct(f"""\
+        env = Environment({kernel}, **SHORT)
+        env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4, PERCPU_FEATURES="arm-el2")
+        env.Program("tool", "tool.cpp", {tool})
+    """)
+    assert project.build() == ["compile tool.o", "link tool"]
+
+
+def test_boot_code_for_another_width_sees_no_features(project):
+    project.write("boot.c", "#ifdef PERCPU_PREEMPT\n#error seen\n#endif\nint boot;\n")
+    project.sconstruct("""\
+        env = Environment(**SHORT)
+        env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4, PERCPU_FEATURES="preempt")
+        env.Object("boot.c", CCFLAGS=["-m32", "-ffreestanding"])
+    """)
+    assert project.build() == ["compile boot.o"]
 
 
 def test_another_compiler_for_the_same_machine_makes_a_kernel(project):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from scons.project import LINK, USUAL
 
@@ -43,13 +46,16 @@ def test_no_cpu_num(project, argument):
 
 
 @pytest.mark.parametrize(("variables", "message"), [
-    ("CXX='no-such-g++'", "no-such-g++ is not on the PATH of the build"),
     ("CXX=''", "CXX is not set"),
     ("CCFLAGS='-m32'", "the compiler g++ builds for i386 (x86_64-linux-gnu): expected one of x86_64, aarch64"),
     ("PERCPU_ARCH='riscv64'", "PERCPU_ARCH is 'riscv64', and the compiler g++ builds for x86_64"),
     ("PERCPU_ARCH='mips'", "PERCPU_ARCH is 'mips': expected one of x86_64, aarch64"),
     ("PERCPU_FEATURES='fast'", "feature is 'fast': expected one of all-near"),
     ("PERCPU_FEATURES=['arm-el2']", "feature arm-el2 on x86_64"),
+    ("PERCPU_FEATURES=5", "PERCPU_FEATURES is 5: expected a list or a string"),
+    ("PERCPU_REGION=5", "PERCPU_REGION is 5: expected the name of a region of MEMORY"),
+    ("LINKFLAGS='-T .'", "the linker script . is a folder"),
+    ("LINK=None", "there is no linker: LINK is not set"),
     ("PERCPU_CHECK='perhaps'", "PERCPU_CHECK is 'perhaps': expected error, warn or off"),
     ("PERCPU_LINKER='gold'", "PERCPU_LINKER is 'gold': expected ld or lld"),
     ("PERCPU_MODE='both'", "PERCPU_MODE is 'both': expected insert or include"),
@@ -61,6 +67,28 @@ def test_no_cpu_num(project, argument):
 def test_construction_variables(project, variables, message):
     project.sconstruct(USUAL.replace("env.Program", f"env.Replace({variables})\nenv.Program"))
     assert message in refused(project)
+
+
+def test_a_missing_compiler_concerns_only_what_is_made_with_it(project):
+    project.sconstruct(USUAL + """
+other = Environment(**dict(KERNEL, CXX="no-such-g++"), **SHORT)
+other.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4)
+other.Program("other.elf", other.Object("other.o", "events.cpp"))
+""")
+    project.build("kernel.elf")
+    run = project.scons("other.elf")
+    assert run.status == 2 and run.ran == []
+    assert "percpu: other.elf: no-such-g++ is not on the PATH of the build" in run.err and run.err.count("\n") == 1
+    assert project.scons().status == 2
+    project.build("-c")
+    assert not (project.folder / "kernel.elf").exists()
+
+
+def test_what_is_cleaned_need_not_be_right(project):
+    project.build()
+    project.replace("SConstruct", 'CPU_NUM=ARGUMENTS.get("CPU_NUM", 4)', "")
+    project.build("-c")
+    assert not (project.folder / "kernel.elf").exists() and not (project.folder / "kernel.elf.percpu").exists()
 
 
 def test_a_compilation_without_a_program_refuses_an_unknown_feature_too(project):
@@ -175,6 +203,58 @@ def test_warn_prints_the_finding_and_goes_on(including):
     assert including.scons("CHECK=error").status == 2
 
 
+def test_a_warning_is_given_whatever_is_asked_for(including):
+    break_script(including)
+    run = including.scons("CHECK=warn", "kernel.elf")
+    assert run.status == 0 and run.err.count("error T05") == 1
+    (including.folder / "kernel.elf").unlink()
+    assert including.scons("CHECK=warn").err.count("error T05") == 1
+
+
+@pytest.mark.parametrize("before", ["warn", "off"])
+def test_a_kernel_that_was_not_refused_before_is_not_taken_for_one_that_passed(including, before):
+    including.sconstruct((including.folder / "SConstruct").read_text() + """
+Alias("image", Command("kernel.bin", "kernel.elf", Copy("$TARGET", "$SOURCE")))
+""")
+    break_script(including)
+    including.build(f"CHECK={before}", "kernel.elf")
+    for asked in "kernel.elf", "image":
+        assert including.scons("CHECK=error", asked).status == 2
+    assert not (including.folder / "kernel.bin").exists()
+
+
+def test_what_the_check_reads_is_a_reason_to_check_again(project):
+    project.replace("SConstruct", "CPU_NUM=ARG", 'PERCPU_CHECKFLAGS=ARGUMENTS.get("FLAGS", ""), CPU_NUM=ARG')
+    project.build("kernel.elf")
+    project.write("pyproject.toml", "[tool.percpu]\nbudget = 8\n")
+    for asked in "kernel.elf", ".":
+        run = project.scons(asked)
+        assert run.status == 2 and "G01" in run.err
+    project.write("pyproject.toml", "[tool.percpu]\nbudget = 4096\n")
+    project.build()
+    project.write("pyproject.toml", "[project]\nname = 'x'\n[tool.percpu]\nbudget = 4096\n")
+    assert project.build() == []
+    (project.folder / "old.elf").write_bytes((project.folder / "kernel.elf").read_bytes())
+    project.build("FLAGS=--baseline old.elf")
+    assert project.build("FLAGS=--baseline old.elf") == []
+    project.write("old.elf", "no ELF file")
+    assert "old.elf" in project.scons("FLAGS=--baseline old.elf").err
+    project.write("rules.py", "def nothing(layout, image):\n    return []\n")
+    project.write("pyproject.toml", "[tool.percpu]\nrules = ['rules:nothing']\n")
+    project.build()
+    project.write("rules.py", "def nothing(layout, image):\n    raise ValueError('seen')\n")
+    assert "seen" in project.scons().err
+
+
+def test_files_of_the_project_are_no_modules_of_the_checker(project):
+    project.write("struct.py", "raise SystemExit('the wrong struct')\n")
+    project.write("percpu_tools/__init__.py", "raise SystemExit('the wrong percpu_tools')\n")
+    # SCons itself is not run from the project's folder either.
+    run = "import sys; sys.path.remove(''); from SCons.Script import main; main()"
+    done = subprocess.run([sys.executable, "-c", run, "-Q"], cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_off_does_not_check(including):
     break_script(including)
     run = including.scons("CHECK=off")
@@ -189,11 +269,12 @@ def test_a_check_of_the_users_own(including):
     assert "kernel.elf" in (including.folder / "kernel.elf.percpu/check.txt").read_text()
 
 
-def test_a_kernel_that_came_from_a_cache_unchecked_is_refused(including):
+def test_a_kernel_that_was_put_into_a_cache_unchecked_is_refused(including):
     including.sconstruct('CacheDir("cache")\n' + (including.folder / "SConstruct").read_text())
     break_script(including)
     including.build("CHECK=off")
     including.build("-c")
-    run = including.scons("CHECK=error")
-    assert "Retrieved `kernel.elf' from cache" in run.out
+    # What was not checked is none of the kernels that a build with the check takes from the cache.
+    run = including.scons("CHECK=error", "kernel.elf")
+    assert "Retrieved `kernel.elf' from cache" not in run.out
     assert run.status == 2 and "T05" in run.err

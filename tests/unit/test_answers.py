@@ -38,6 +38,21 @@ def test_an_answer_is_given_again(place):
     assert KeptAnswers(kept(place)).get(QUESTION, {"PATH": str(place)}) == "the answer\n"
 
 
+@pytest.mark.parametrize("chosen", [["-B{}"], ["-B", "{}"], ["--ld-path={}/ld"], []])
+def test_a_linker_that_is_looked_for_elsewhere(place, chosen):
+    folder = place.parent / "linkers"
+    folder.mkdir()
+    (folder / "ld").symlink_to("/bin/true")
+    question = [*QUESTION, *(word.format(folder) for word in chosen)]
+    environment = {"PATH": str(place), **({} if chosen else {"COMPILER_PATH": str(folder)})}
+    answers = KeptAnswers(place.parent / "answers.json")
+    answers.put(question, environment, "the answer\n")
+    assert answers.get(question, environment) == "the answer\n"
+    (folder / "ld").unlink()
+    (folder / "ld").symlink_to("/bin/false")
+    assert answers.get(question, environment) is None
+
+
 def test_of_another_question_or_environment_nothing_is_known(place):
     answers = KeptAnswers(kept(place))
     assert answers.get([*QUESTION, "-m32"], {"PATH": str(place)}) is None

@@ -38,6 +38,9 @@ def test_program(command, program, is_linker):
     # These place sections, or are the value of another option.
     ("g++ -Ttext=0x1000 -Wl,-Tdata,0x2000 -Ttext-segment=0 -Tbss 0x3000", []),
     ("g++ -o -T x.o", []),
+    # A default script is read behind the others.
+    ("g++ -Wl,-dT,b.ld -T a.ld", ["a.ld", "b.ld"]),
+    ("g++ -Wl,--default-script=b.ld -Wl,-T,a.ld", ["a.ld", "b.ld"]),
     ("g++ -T", []),
     ("g++ -Wl,-T", []),
 ])
@@ -48,6 +51,20 @@ def test_scripts(command, scripts):
 def test_search_folders():
     command = "g++ -Lone -L two -Wl,-L,three -Wl,--library-path=four"
     assert sorted(linkcommand.parse(command.split()).search_folders) == ["four", "one", "three", "two"]
+
+
+def test_response_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.rsp").write_text("-nostdlib @two.rsp '-Lwith space'\n")
+    (tmp_path / "two.rsp").write_text("-T a.ld\n@one.rsp\n")
+    command = linkcommand.parse(["g++", "@one.rsp", "@missing.rsp"])
+    assert command.scripts[0] == "a.ld"
+    assert command.search_folders[0] == "with space"
+    assert command.flags[-1] == "@missing.rsp"
+
+
+def test_no_program():
+    assert linkcommand.parse(["-T", "a.ld"]).program == ()
 
 
 def test_nothing():

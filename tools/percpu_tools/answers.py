@@ -73,12 +73,23 @@ def _read(file: str) -> list[dict]:
 
 def _state(command: Sequence[str], environment: Mapping[str, str]) -> list[list]:
     """The programs that answer, and the folders where they and what they call are looked for, as they are now."""
-    seen = set(_search(environment).split(os.pathsep))
+    seen = set(_search(environment).split(os.pathsep)) | _linker_folders(command, environment)
     # `ld` may lead through links in other folders (alternatives).
     for found in _programs((*command, "ld"), environment):
         real = os.path.realpath(found)
         seen |= {real, os.path.dirname(real), os.path.dirname(found)}
     return [[path, *_stamp(path)] for path in sorted(seen)]
+
+
+def _linker_folders(command: Sequence[str], environment: Mapping[str, str]) -> set[str]:
+    """Where a compiler looks for a linker before it looks on PATH (GCC manual, "Directory Options"), and `--ld-path`."""
+    found = set(filter(None, environment.get("COMPILER_PATH", "").split(os.pathsep)))
+    for word, following in zip(command, [*command[1:], ""]):
+        if word.startswith("-B"):
+            found.add(word[2:] or following)
+        elif word.startswith("--ld-path="):
+            found |= {word.split("=", 1)[1], os.path.realpath(word.split("=", 1)[1])}
+    return found
 
 
 def _programs(command: Sequence[str], environment: Mapping[str, str]) -> list[str]:

@@ -66,6 +66,14 @@ class Config(NamedTuple):
     def folder(self) -> str:
         return os.path.dirname(os.path.abspath(self.path)) if self.path else os.getcwd()
 
+    @property
+    def files(self) -> list[str]:
+        """Where the files lie that it names: the baseline, a profile, the modules of rules. Some may not be there."""
+        modules = [os.path.join(self.folder, *rule.partition(":")[0].split(".")) for rule in self.rules]
+        files = [place for module in modules for place in (f"{module}.py", os.path.join(module, "__init__.py"))]
+        files += [self.baseline] if self.baseline else []
+        return [*files, os.path.join(self.folder, self.profile)] if self.profile else files
+
 
 def find_config(folder: str | os.PathLike[str] = ".") -> Config:
     """The configuration of the folder, or of the nearest one above it that has one, up to the repository's top."""

@@ -17,3 +17,7 @@ class PercpuError(Exception):
         if not self.fix:
             return self.message
         return f"{self.message}; {'; or '.join(self.fix)}"
+
+
+class MissingToolError(PercpuError):
+    """A compiler or linker that is not there; it concerns only those who ask for what is made by it."""

@@ -6,7 +6,9 @@ A kernel is linked either through a compiler (`g++ -Wl,-T,kernel.ld`) or by the 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -15,8 +17,14 @@ _LINKER_NAMES = ("ld", "ld.bfd", "ld.lld", "ld.gold", "ld.mold")
 # Options of ld that begin with T and place a section rather than name a script.
 _SECTION_ADDRESS = ("-Ttext", "-Tdata", "-Tbss", "-Tldata", "-Trodata")
 
+# Options of ld whose value, a script, may be the next word.
+_NAMES_SCRIPT = ("-T", "--script", "-script", "-dT", "--default-script", "-default-script")
+
 # Options of a compiler whose value is the next word, where that value could look like an option of ld.
 _VALUE_FOLLOWS = frozenset(("-o", "-x", "-e", "-u", "-z", "-Xassembler", "-Xpreprocessor", "-Xclang"))
+
+# Response files may name each other.
+_DEEPEST = 8
 
 
 class LinkCommand(NamedTuple):
@@ -36,8 +44,10 @@ class LinkCommand(NamedTuple):
 
     @property
     def scripts(self) -> list[str]:
-        """The linker scripts, in the order in which the linker reads them."""
-        return _values(self._words_of_linker(), ("-T",), ("--script=", "-script="), ("--script", "-script"))
+        """The linker scripts, in the order in which the linker reads them: a default one (-dT) comes last."""
+        words = self._words_of_linker()
+        last = _values(words, (), ("--default-script=", "-default-script="), ("-dT", "--default-script", "-default-script"))
+        return _values(words, ("-T",), ("--script=", "-script="), ("--script", "-script")) + last
 
     @property
     def search_folders(self) -> list[str]:
@@ -55,7 +65,7 @@ class LinkCommand(NamedTuple):
                 through.extend(word[len("-Wl,") :].split(","))
             elif word == "-Xlinker":
                 through.extend(_next(words))
-            elif through and through[-1] in ("-T", "--script", "-script"):
+            elif through and through[-1] in _NAMES_SCRIPT:
                 # `-Wl,-T kernel.ld`: the name comes as an input file, right behind the option.
                 through.append(word)
             elif word in _VALUE_FOLLOWS:
@@ -69,8 +79,19 @@ class LinkCommand(NamedTuple):
 def parse(words: Sequence[str]) -> LinkCommand:
     """The link command that `words` are."""
     first = next((place for place, word in enumerate(words) if _is_argument(word)), len(words))
-    program = words[: max(first, 1)]
-    return LinkCommand(tuple(program), tuple(words[len(program) :]))
+    return LinkCommand(tuple(words[:first]), tuple(_written_out(words[first:])))
+
+
+def _written_out(words: Sequence[str], depth: int = 0) -> list[str]:
+    """The words, with those of response files (`@FILE`) in their place; of a file that is not there, its name."""
+    found: list[str] = []
+    for word in words:
+        inner = None
+        if word.startswith("@") and depth < _DEEPEST:
+            with contextlib.suppress(OSError, ValueError), open(word[1:], encoding="utf-8", errors="replace") as file:
+                inner = shlex.split(file.read())
+        found += [word] if inner is None else _written_out(inner, depth + 1)
+    return found
 
 
 def _is_argument(word: str) -> bool:

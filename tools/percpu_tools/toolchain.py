@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from percpu_tools.answers import KeptAnswers
-from percpu_tools.errors import PercpuError
+from percpu_tools.errors import MissingToolError, PercpuError
 from percpu_tools.linkcommand import LinkCommand
 from percpu_tools.targets import TARGETS, arch_of_triple
 
@@ -85,9 +85,11 @@ def machine(compiler: Sequence[str], flags: Iterable[str], environment: Mapping[
 
 def linker(link: LinkCommand, environment: Mapping[str, str]) -> str:
     """The linker that a link command ends in: `ld` (GNU) or `lld`."""
+    if not link.program:
+        raise PercpuError(f"there is no linker in the link command: {' '.join(link.flags)}", fix="name it in front of its options")
     question = ["--version"]
     if not link.is_linker:
-        chosen = [flag for flag in link.flags if flag.startswith(_CHOOSES_LINKER)]
+        chosen = _with_values(link.flags, ("-B",), _CHOOSES_LINKER)
         question = [*_machine_flags(link.flags), *chosen, "-nostdlib", "-Wl,--version"]
     answer = _ask(link.program, question, environment)
     name = next((name for words, name in _VERSIONS if words in answer), None)
@@ -102,12 +104,17 @@ def linker(link: LinkCommand, environment: Mapping[str, str]) -> str:
 
 def _machine_flags(flags: Iterable[str]) -> list[str]:
     """The flags that change what a compiler builds for; it need not see the others to answer."""
+    return _with_values(flags, ("-target", "--target"), ("--target=", "-m"))
+
+
+def _with_values(flags: Iterable[str], apart: tuple[str, ...], glued: tuple[str, ...]) -> list[str]:
+    """Those flags of which some (`apart`) have their value in the next word, and others (`glued`) in their own."""
     chosen: list[str] = []
     pending = iter(flags)
     for flag in pending:
-        if flag in ("-target", "--target"):
+        if flag in apart:
             chosen += [flag, next(pending, "")]
-        elif flag.startswith(("--target=", "-m")):
+        elif flag.startswith(glued):
             chosen.append(flag)
     return chosen
 
@@ -143,7 +150,7 @@ def _run(command: Sequence[str], surroundings: Mapping[str, str]) -> str:
     search = surroundings.get("PATH", os.defpath)
     path = shutil.which(command[0], path=search)
     if path is None:
-        raise PercpuError(f"{command[0]} is not on the PATH of the build, {search}", fix="install it or name another")
+        raise MissingToolError(f"{command[0]} is not on the PATH of the build, {search}", fix="install it or name another")
     try:
         done = subprocess.run(
             [path, *command[1:]],

@@ -10,7 +10,8 @@
   that LINKFLAGS names. Those scripts are not edited, and become dependencies;
 * the check, which is a target of its own (`check.txt` there) and runs right behind the link as well, so
   that `scons kernel.elf`, or an alias that needs it, cannot succeed with a kernel that is refused. A
-  refused kernel is moved into the folder, where it can be looked at and nothing takes it for built.
+  refused kernel is moved into the folder, where it can be looked at and nothing takes it for built. What the
+  check reads (its options, percpu.toml or pyproject.toml, and the files that these name) is a dependency.
 
 Every compilation of the environment finds `#include <percpu/percpu.hpp>` and sees the macros of
 PERCPU_FEATURES, whatever CPPPATH and CPPDEFINES say, before or after the tool was loaded.

@@ -1,5 +1,6 @@
 """The builders PercpuFragment, PercpuCheck and PercpuLinkerScript."""
 
+import os
 import shlex
 import shutil
 
@@ -87,7 +88,8 @@ def _rendering():
 
 def _copy(target, source, env):
     # Compiled from a copy: the objects then do not depend on where the toolkit is installed, and another
-    # checkout finds them in a CacheDir.
+    # checkout finds them in a CacheDir. SCons remembers of a folder that was cleaned that it is there.
+    os.makedirs(os.path.dirname(str(target[0])) or ".", exist_ok=True)
     shutil.copyfile(str(source[0]), str(target[0]))
 
 

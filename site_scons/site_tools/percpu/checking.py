@@ -1,8 +1,9 @@
 """The check of a linked program: right behind the link, and as a target of its own.
 
-Why both: only the target is made where the program itself came from a CacheDir, or where the options
-of the check have changed; only what belongs to the link stops everything that needs the program. The
-second to run takes over what the first has found.
+Why both: only the target is made where the program itself came from a CacheDir, or is as it was; only what
+belongs to the link stops everything that needs the program. The second to run takes over what the first has
+found. How a program is checked is part of its signature where a finding refuses it, so that one that was not
+checked, or by other options, is linked again rather than taken for one that has passed.
 """
 
 import os
@@ -13,12 +14,17 @@ from typing import NamedTuple
 
 import percpu_tools
 import SCons.Errors
+from percpu_tools.config import find_config, read_config
+from percpu_tools.errors import PercpuError
 from percpu_tools.files import write_atomically
 from SCons.Action import FunctionAction
 
 from . import packages, variables
 
 _FINDINGS = 1
+
+# As `-m` does, but not from the folder where the build runs: it may have a struct.py of its own. (Python 3.11 has -P.)
+_RUN = "import sys; sys.path.remove(''); from percpu_tools.cli.check import main; sys.exit(main())"
 
 
 class _Verdict(NamedTuple):
@@ -34,10 +40,12 @@ def check(target, source, env):
     """The action of PercpuCheck: writes the report; a finding is an error or a warning."""
     mode = variables.check_mode(env)
     verdict = getattr(source[0].attributes, "percpu_verdict", None)
-    if verdict is None or verdict.of != _asked(str(source[0]), env):
+    known = verdict is not None and verdict.of == _asked(str(source[0]), env)
+    if not known:
         verdict = _judge(str(source[0]), env)
     if verdict.status:
-        _say(verdict)
+        if not known:
+            _say(verdict)
         if mode == "error":
             return _error(source[0], verdict, "")
     write_atomically(str(target[0]), verdict.text)
@@ -52,7 +60,41 @@ def command(target, source, env):
 def never_from_cache(target, source, env):
     """The emitter of PercpuCheck: a report from somebody else's build says nothing of this one."""
     env.NoCache(target)
+    env.Depends(target, files_read(env))
     return target, source
+
+
+def refuses(env):
+    """Whether a finding fails the link itself: not where it is a warning, or where the check is the user's own."""
+    return variables.check_mode(env) == "error" and env["PERCPU_CHECKCOM"] is env["_PERCPU_CHECK"]
+
+
+def files_read(env):
+    """Nodes for what a check reads beside the program: its configuration, and what that or an option names."""
+    options = variables.words(env, "PERCPU_CHECKFLAGS")
+    top = env.fs.Top.get_abspath()
+    try:
+        given = _value(options, "--config")
+        configuration = find_config(top) if given is None else read_config(os.path.join(top, given))
+    except PercpuError as error:
+        # The check itself will say what is wrong with it.
+        return [env.Value(str(error))]
+    named = [_value(options, "--baseline"), _value(options, "--profile"), *configuration.files]
+    paths = [os.path.join(top, name) for name in named if name]
+    # A configuration's file may say much else (pyproject.toml).
+    contents = [env.Value(repr(configuration))] if configuration.path else []
+    return [*contents, *(env.fs.File(path) for path in paths if os.path.isfile(path))]
+
+
+def _value(options, name):
+    """The value of an option of percpu-check; the last one counts."""
+    found = None
+    for word, following in zip(options, [*options[1:], None]):
+        if word == name:
+            found = following
+        elif word.startswith(f"{name}="):
+            found = word[len(name) + 1:]
+    return found
 
 
 class Gate(FunctionAction):
@@ -64,14 +106,16 @@ class Gate(FunctionAction):
         self._rejected = rejected
 
     def get_presig(self, target, source, env, executor=None):
-        """Nothing for the signature: how a program is checked, and by which Python, is no reason to link again."""
-        return b""
+        """What a program has passed that is not refused; by which Python is no reason to link again."""
+        return repr(_options(self._env)).encode() if refuses(self._env) else b""
 
     def _refuse(self, target, source, env):
-        if variables.check_mode(self._env) != "error" or self._env["PERCPU_CHECKCOM"] is not self._env["_PERCPU_CHECK"]:
+        if variables.check_mode(self._env) == "off" or self._env["PERCPU_CHECKCOM"] is not self._env["_PERCPU_CHECK"]:
             return None
         verdict = _judge(str(target[0]), self._env)
-        if not verdict.status:
+        if not verdict.status or not refuses(self._env):
+            if verdict.status:
+                _say(verdict)
             target[0].attributes.percpu_verdict = verdict
             return None
         # It must not stay: after the next change of a source back to what it was at the last good
@@ -86,7 +130,7 @@ class Gate(FunctionAction):
 def _judge(path, env):
     of = _asked(path, env)
     surroundings = {**os.environ, "PYTHONPATH": _with_package(os.environ.get("PYTHONPATH", ""))}
-    done = subprocess.run([sys.executable, "-m", "percpu_tools.cli.check", *_options(env), path],
+    done = subprocess.run([sys.executable, "-c", _RUN, *_options(env), path],
                           env=surroundings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     return _Verdict(done.returncode, done.stdout, done.stderr, of)

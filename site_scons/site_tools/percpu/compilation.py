@@ -9,7 +9,8 @@ import copy
 
 import SCons.Scanner
 import SCons.Tool
-from percpu_tools import paths
+from percpu_tools import paths, targets
+from percpu_tools.errors import MissingToolError
 
 from . import variables
 from .errors import said_plainly
@@ -41,12 +42,22 @@ def _define_flags(target, source, env, for_signature):
     if not variables.is_on(env) or not (env.get("PERCPU_FEATURES") or env.get("PERCPU_CACHE_LINE")):
         return []
     with said_plainly():
+        if not _is_for_percpu(env):
+            return []
         macros = dict(variables.features(env)[1].defines)
         line = variables.cache_line(env)
         if line is not None:
             macros["PERCPU_CACHE_LINE"] = str(line)
     return [f"${{CPPDEFPREFIX}}{name if value is None else f'{name}={value}'}${{CPPDEFSUFFIX}}"
             for name, value in sorted(macros.items())]
+
+
+def _is_for_percpu(env):
+    """Whether a compilation is for a machine that percpu knows: boot code of 16 or 32 bits beside a kernel is not."""
+    try:
+        return variables.machine(env).processor in targets.TARGETS
+    except MissingToolError:
+        return False  # the compilation will say so
 
 
 class _HeaderScanner(SCons.Scanner.ScannerBase):

@@ -15,11 +15,11 @@ _said = False
 
 
 def generate(env):
-    """Adds the text once, and only where it is asked for: SCons works out its own help for it."""
+    """Adds the text once, and only where it is asked for."""
     global _said
     if not _said and SCons.Script.GetOption("help"):
         from . import __file__ as here
 
         _said = True
-        # Without local_only/keep_local, which changed its name in SCons 4.9: all options stay listed.
-        env.Help(_TEXT % here, append=True)
+        # To append to no text would put all of SCons's options in front, also where the project goes on with its own.
+        env.Help(_TEXT % here, append=SCons.Script.help_text is not None)

@@ -15,13 +15,13 @@ def render_fragment(target, source, env):
     packages.find()
     with said_plainly():
         arch, features = variables.features(env)
-        anchor, regions = _place(source, env)
+        anchor, regions = _place(target, source, env)
         text = ldscript.render_fragment(
             cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"],
             mode=env["PERCPU_MODE"], load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"],
             insert_after=anchor, region=regions.region, load_region=regions.load_region)
         if env["PERCPU_MODE"] == "include" and features.layout == "zero-vma":
-            userscript.refuse_segments(_text(source, env), text, _names(source))
+            userscript.refuse_segments(_text(target, source, env), text, _names(source))
         write_atomically(str(target[0]), text)
 
 
@@ -46,7 +46,7 @@ def fragment_command(target, source, env):
     # Shown before it runs, and in a dry run: a script may be wrong, or not there yet.
     anchor, regions = userscript.DEFAULT_ANCHOR, userscript.Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
     with contextlib.suppress(PercpuError):
-        anchor, regions = _place(source, env)
+        anchor, regions = _place(target, source, env)
     for option, value in (("--load-offset", env["PERCPU_LOAD_OFFSET"]), ("--cache-line", env["PERCPU_CACHE_LINE"]),
                           ("--region", regions.region), ("--load-region", regions.load_region)):
         if value:
@@ -56,21 +56,22 @@ def fragment_command(target, source, env):
     return [*words, "-o", str(target[0])]
 
 
-def _place(source, env):
+def _place(target, source, env):
     """The section to insert the fragment after, and the regions for it, as the user's scripts have them."""
     given = userscript.Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
     if not source:
         return userscript.DEFAULT_ANCHOR, given
-    text, linker, mode, path = _text(source, env), env["PERCPU_LINKER"], env["PERCPU_MODE"], _names(source)
+    text, linker, mode, path = _text(target, source, env), env["PERCPU_LINKER"], env["PERCPU_MODE"], _names(source)
     anchor = userscript.DEFAULT_ANCHOR
     if mode == "insert":
         anchor = userscript.find_anchor(text, linker=linker, layout=variables.features(env)[1].layout, path=path)
     return anchor, userscript.find_regions(text, anchor, linker, mode, path, given)
 
 
-def _text(source, env):
+def _text(target, source, env):
     """The text of the user's scripts, with what they INCLUDE."""
-    folders = [str(folder) for folder in scanning.script_folders(env)]
+    # What was said in an SConscript is relative to its folder, which is no more the current one.
+    folders = [str(folder) for folder in scanning.script_folders(env, target[0].cwd)]
     return "\n".join(scriptfiles.read_script(str(script), folders).text for script in source)
 
 

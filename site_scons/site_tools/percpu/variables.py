@@ -1,9 +1,11 @@
 """The construction variables: their defaults, and reading them."""
 
+import shlex
 from typing import NamedTuple
 
 import SCons.Script
 import SCons.SConsign
+import SCons.Subst
 import SCons.Util
 from percpu_tools import __version__, linkcommand, targets, toolchain
 from percpu_tools.errors import PercpuError
@@ -28,9 +30,9 @@ _DEFAULTS = {
 _NOT_SET_HERE = ("CPU_NUM", "PERCPU_CHECKCOM", "PERCPU_CHECKCOMSTR", "PERCPU_FRAGMENTCOM", "PERCPU_FRAGMENTCOMSTR",
                  "PERCPU_LINKERSCRIPTCOM", "PERCPU_LINKERSCRIPTCOMSTR", "PERCPU_RUNTIMECOMSTR")
 _MODES = ("insert", "include")
-_CHECKS = {"error": "error", "warn": "warn", "off": "off", "": "off", "0": "off", "False": "off", "None": "off",
-           "no": "off", "1": "error", "True": "error", "yes": "error"}
-_NO = ("", "0", "False", "None", "no", "off", "false")
+_YES = ("1", "on", "t", "true", "y", "yes")
+_CHECKS = ("error", "warn", "off")
+_NO = ("", "0", "f", "false", "n", "no", "none", "off")
 
 
 class Settings(NamedTuple):
@@ -75,25 +77,40 @@ def set_given(env, given):
 
 def words(env, name, **nodes):
     """The words of a construction variable that is a string, a list or a command."""
-    return [str(word) for line in env.subst_list(f"${name}", **nodes) for word in line]
+    return as_the_shell_does(env.subst_list(f"${name}", **nodes))
+
+
+def as_the_shell_does(lines):
+    """The words of command lines without the quotes that are there for the shell."""
+    given = [str(word) for line in lines for word in line]
+    # SCons quotes a word with a space itself.
+    text = " ".join(map(SCons.Subst.quote_spaces, given))
+    try:
+        return shlex.split(text) if set(text) & set("\"'\\") else given
+    except ValueError:
+        return given
 
 
 def is_on(env):
     """Whether the tool is loaded in this environment and not turned off for this call."""
-    return "PERCPU_VERSION" in env and _text(env, "PERCPU") not in _NO
+    return "PERCPU_VERSION" in env and _text(env, "PERCPU").lower() not in _NO
 
 
 def keeps_relocations(env):
     """Whether the linked program is to have its relocations left in it."""
-    return _text(env, "PERCPU_EMIT_RELOCS") not in _NO
+    return _text(env, "PERCPU_EMIT_RELOCS").lower() not in _NO
 
 
 def check_mode(env):
     """`error`, `warn` or `off`."""
     value = _text(env, "PERCPU_CHECK")
+    if value.lower() in _NO:
+        return "off"
+    if value.lower() in _YES:
+        return "error"
     if value not in _CHECKS:
         raise PercpuError(f"PERCPU_CHECK is {value!r}: expected error, warn or off")
-    return _CHECKS[value]
+    return value
 
 
 def machine(env, variable="CXX"):
@@ -108,11 +125,14 @@ def machine(env, variable="CXX"):
     return toolchain.machine(compiler, sum(given, []), env["ENV"])
 
 
+_NOT_PLAIN = frozenset("$\"'\\")
+
+
 def _plain_words(value):
     """The words of a value in which nothing is to be filled in; none, where that cannot be told."""
     if SCons.Util.is_String(value):
-        return [] if "$" in value else value.split()
-    if SCons.Util.is_List(value) and all(SCons.Util.is_String(word) and not {"$", " "} & set(word) for word in value):
+        return [] if _NOT_PLAIN & set(value) else value.split()
+    if SCons.Util.is_List(value) and all(SCons.Util.is_String(word) and not {*_NOT_PLAIN, " "} & set(word) for word in value):
         return list(value)
     return []
 
@@ -121,10 +141,13 @@ def features(env):
     """The architecture and the features, checked against each other."""
     arch = _arch(env)
     given = env.get("PERCPU_FEATURES") or []
-    if isinstance(given, str):
+    if SCons.Util.is_String(given):
         given = env.subst(given)
+    elif SCons.Util.is_Sequence(given):
+        # What a word refers to may be several.
+        given = [part for word in given for part in (env.subst(word).split() if SCons.Util.is_String(word) else [word])]
     else:
-        given = [env.subst(word) if isinstance(word, str) else word for word in given]
+        raise PercpuError(f"PERCPU_FEATURES is {given!r}: expected a list or a string")
     return arch, targets.parse_features(given, arch)
 
 
@@ -149,8 +172,8 @@ def settings(env, link=None):
         mode=mode,
         cache_line=cache_line(env),
         load_offset=_value(env, "PERCPU_LOAD_OFFSET") or None,
-        region=_value(env, "PERCPU_REGION") or None,
-        load_region=_value(env, "PERCPU_LOAD_REGION") or None,
+        region=_name(env, "PERCPU_REGION"),
+        load_region=_name(env, "PERCPU_LOAD_REGION"),
     )
 
 
@@ -173,6 +196,8 @@ def _linker(env, link):
     if not given:
         # A rendering without a link command: C++ programs are linked by the C++ compiler.
         command = link or linkcommand.parse([*(words(env, "LINK") or words(env, "CXX")), *words(env, "LINKFLAGS")])
+        if not command.program:
+            raise PercpuError("there is no linker: LINK is not set", fix="set LINK to the compiler or linker to use")
         _keep_answers(env)
         return toolchain.linker(command, env["ENV"])
     if given not in toolchain.LINKERS:
@@ -192,6 +217,13 @@ def _value(env, name):
     """A variable's value, with what a string refers to filled in, and other types as they are."""
     value = env.get(name)
     return env.subst(value) if SCons.Util.is_String(value) else value
+
+
+def _name(env, name):
+    value = _value(env, name) or None
+    if value is not None and not SCons.Util.is_String(value):
+        raise PercpuError(f"{name} is {value!r}: expected the name of a region of MEMORY")
+    return value
 
 
 def _text(env, name):
