@@ -21,7 +21,8 @@ SCons's own file, as .sconsign.percpu.json, until a tool changes; the file may b
 
 What concerns the link is read when `Program` is called, so that calls in a loop may each have their own
 CPU_NUM. Every construction variable can be given to the call too: `env.Program(..., CPU_NUM=2)`. A call
-whose CXX or CC builds for another machine than the environment's, and a test of Configure, are left alone.
+whose compiler builds for another machine than the environment's, and a test of Configure, are left alone. A
+compiler that is missing concerns only those who ask for a program that is made with it.
 
 CONSTRUCTION VARIABLES
 
