@@ -60,23 +60,28 @@ inline constexpr bool is_array = false;
 template <class T, size_t size>
 inline constexpr bool is_array<T[size]> = true;
 
-// The storage of a T in the template. All families have the same type, so that PERCPU_DECLARE need not
-// know which one defines the variable. A constructed T begins as zero bytes.
+// What stands for a T in its storage: a union of what has a destructor would have one itself.
 template <class T, bool trivially = destroyed_trivially<T>>
+struct Held {
+    using type = Holder<T>;
+};
+template <class T>
+struct Held<T, false> {
+    struct type {
+        alignas(T) unsigned char bytes[sizeof(T)];
+    };
+};
+
+// The storage of a T in the template. All families have the same type, so that PERCPU_DECLARE need not
+// know which one defines the variable, and what T is. A constructed T begins as zero bytes.
+template <class T>
 union Storage {
     unsigned char zero;
-    Holder<T> holder;
+    typename Held<T>::type holder;
 
     constexpr Storage() noexcept : zero{} {}
     template <class Make>
     constexpr explicit Storage(Make make) noexcept : holder(make.template operator()<T>()) {}
-};
-template <class T>
-union Storage<T, false> {
-    unsigned char zero;
-    alignas(T) unsigned char bytes[sizeof(T)];
-
-    constexpr Storage() noexcept : zero{} {}
 };
 
 // Construction at an address, without <new>, whose placement form the standard library also defines.
@@ -126,7 +131,7 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
     extern PERCPU_DETAIL_HIDDEN ::percpu::detail::Storage<::percpu::detail::Identity<T>> storage; \
     PERCPU_DETAIL_HIDDEN void percpu_initialize_##name(void* at) noexcept;                        \
     extern PERCPU_DETAIL_HIDDEN const                                                             \
-        ::percpu::Variable<::percpu::detail::Identity<T>, &storage, &percpu_initialize_##name, reach> name
+        ::percpu::Variable<::percpu::detail::Identity<T>, __builtin_addressof(storage), &percpu_initialize_##name, reach> name
 
 #define PERCPU_DETAIL_DEFINE(T, name, storage, reach, section_name, alignment, ...)                       \
     static_assert(::percpu::detail::can_be_copied_as_bytes<::percpu::detail::Identity<T>>());             \
@@ -136,7 +141,7 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
         ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                          \
             storage{PERCPU_DETAIL_MAKE(__VA_ARGS__)};                                                                 \
     PERCPU_DETAIL_INITIALIZE(, T, name, __VA_ARGS__)                                                      \
-    constexpr ::percpu::Variable<::percpu::detail::Identity<T>, &storage, &percpu_initialize_##name, reach> name {}
+    constexpr ::percpu::Variable<::percpu::detail::Identity<T>, __builtin_addressof(storage), &percpu_initialize_##name, reach> name {}
 
 #define PERCPU_DETAIL_DEFINE_STATIC(T, name, storage, reach, section_name, ...)                           \
     static_assert(::percpu::detail::can_be_copied_as_bytes<::percpu::detail::Identity<T>>());             \
@@ -145,7 +150,7 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
             storage{PERCPU_DETAIL_MAKE(__VA_ARGS__)};                                                                 \
     PERCPU_DETAIL_INITIALIZE([[maybe_unused]] static, T, name, __VA_ARGS__)                               \
     [[maybe_unused]] static constexpr                                                                     \
-        ::percpu::Variable<::percpu::detail::Identity<T>, &storage, &percpu_initialize_##name, reach>     \
+        ::percpu::Variable<::percpu::detail::Identity<T>, __builtin_addressof(storage), &percpu_initialize_##name, reach>     \
             name {}
 
 #define PERCPU_DETAIL_INITIALIZE(linkage, T, name, ...)                                             \

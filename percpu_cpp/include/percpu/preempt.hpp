@@ -8,6 +8,7 @@
 //     extern "C" void percpu_preempt_enable() noexcept;
 //
 // or inline, in a header of its own that the build names: -DPERCPU_PREEMPT_HEADER='"sched/hold.h"'.
+// They need not be barriers for the compiler: a guard is one.
 // Calls nest, as in every kernel: each disable is followed by one enable on the same CPU, and the
 // thread may be preempted again when the counts meet. A hook must not use a guarded accessor itself.
 // While it changes the count, nothing holds the thread yet: keep the count in the thread, or in a
@@ -35,13 +36,23 @@ namespace percpu {
 class [[nodiscard]] PreemptGuard {
 public:
 #if defined(PERCPU_PREEMPT)
-    PreemptGuard() noexcept { percpu_preempt_disable(); }
-    ~PreemptGuard() noexcept { percpu_preempt_enable(); }
+    PreemptGuard() noexcept {
+        percpu_preempt_disable();
+        keep_order();
+    }
+    ~PreemptGuard() noexcept {
+        keep_order();
+        percpu_preempt_enable();
+    }
 #else
     PreemptGuard() noexcept {}
 #endif
     PreemptGuard(const PreemptGuard&) = delete;
     PreemptGuard& operator=(const PreemptGuard&) = delete;
+
+private:
+    // Where the compiler sees the hooks, nothing else keeps what is guarded from moving out between them.
+    static void keep_order() noexcept { asm volatile("" : : : "memory"); }
 };
 
 namespace detail {

@@ -34,7 +34,7 @@ public:
         return value_;
     }
     constexpr const T& operator*() const noexcept { return value(); }
-    constexpr const T* operator->() const noexcept { return &value(); }
+    constexpr const T* operator->() const noexcept { return __builtin_addressof(value()); }
     [[nodiscard]] constexpr T value_or(T other) const noexcept { return has_value_ ? value_ : other; }
 
     [[nodiscard]] constexpr const E& error() const noexcept {
@@ -80,7 +80,7 @@ public:
     using value_type = T&;
     using error_type = E;
 
-    constexpr Result(T& value) noexcept : value_(&value), error_() {}
+    constexpr Result(T& value) noexcept : value_(__builtin_addressof(value)), error_() {}
     constexpr Result(Unexpected<E> error) noexcept : value_(nullptr), error_(error.reason) {}
 
     [[nodiscard]] constexpr bool has_value() const noexcept { return value_ != nullptr; }
@@ -91,7 +91,7 @@ public:
         return *value_;
     }
     constexpr T& operator*() const noexcept { return value(); }
-    constexpr T* operator->() const noexcept { return &value(); }
+    constexpr T* operator->() const noexcept { return value_ == nullptr ? __builtin_addressof(value()) : value_; }
 
     [[nodiscard]] constexpr const E& error() const noexcept {
         if (has_value()) __builtin_trap();

@@ -18,19 +18,23 @@
 //   and  or  xor                   integer, bool, enum         nothing
 //
 // What they are safe against. An update is every operation but read and write; a handler is one that
-// updates the same variable on the same CPU; "guard" needs the feature `preempt`.
+// updates the same variable on the same CPU; "guard" needs the feature `preempt`. The first row that fits holds.
 //
 //                                  preemption, migration    a handler       other CPUs' reads   writes
-//   x86_64: all, also _raw         yes, one instruction     yes             whole values        no
+//   with_current, current_ref      guard                    mask it         torn                no
+//   words wider than a register    guard; _raw: caller's    mask it         torn                no
 //   sp-naive: all, also _raw       yes, atomics             yes             (one CPU)           (one CPU)
+//     but updates that have none   guard; _raw: caller's    mask it
+//       (GCC, RISC-V: 1, 2 bytes)
+//   base-register=user: read and   guard; _raw: caller's    yes             whole values        no
+//     write; updates as "other"
+//   x86_64: all, also _raw         yes, one instruction     yes             whole values        no
 //   restartable: all, also _raw    yes, restarted           yes             whole values        no
 //   near read, write, also _raw,   yes, one instruction     yes             whole values        no
 //     RISC-V, LoongArch64, x18
 //   other read, write              guard                    yes             whole values        no
 //   other updates                  guard                    mask it         whole values        no
 //   other _raw                     the caller's affair      as above        whole values        no
-//   words wider than a register    guard; _raw: caller's    mask it         torn                no
-//   with_current, current_ref      guard                    mask it         torn                no
 //
 // The last column: no accessor is atomic towards another CPU that writes this CPU's copy. An update of a
 // floating-point number repeats a compare_exchange until it stores, and is as safe as that.
@@ -51,7 +55,7 @@ enum class RemoteError : uint8_t {
 
 // This CPU's copy of a variable, with the CPU held against preemption as long as the handle lives.
 template <class T>
-class [[nodiscard]] CurrentRef {
+class [[nodiscard, maybe_unused]] CurrentRef {
 public:
     // The guard comes first: the address is this CPU's only once the CPU is held.
     template <class Locate>
@@ -116,8 +120,11 @@ class Variable {
     static Value to_value(Word word) noexcept { return __builtin_bit_cast(Value, word); }
 
     static Word addend(Addend count) noexcept {
-        if constexpr (kind == ScalarKind::pointer)
+        if constexpr (kind == ScalarKind::pointer) {
+            static_assert(requires(T pointer) { sizeof(*pointer), pointer + 1; },
+                          "percpu: add_current is for pointers to objects, whose size it counts in");
             return static_cast<Word>(count * static_cast<ptrdiff_t>(sizeof(decltype(*T{}))));
+        }
         else
             return static_cast<Word>(count);
     }
@@ -239,8 +246,9 @@ public:
     }
 
     // The sum of all CPUs' copies, as a long long, unsigned long long or double. Each copy is read
-    // once and whole; the copies are not read at one moment, so while others update them the sum is
-    // one that lies between the sum before and the sum after.
+    // once, and whole where it fits a register; the copies are not read at one moment, so while others
+    // count up the sum is one that lies between the sum before and the sum after. A copy of 8 bytes is read
+    // in two halves on a 32-bit CPU: a carry between them may be seen in one of them only.
     static auto sum() noexcept {
         static_assert(kind == ScalarKind::integer || kind == ScalarKind::floating,
                       "percpu: sum() is for integers and floating-point numbers; use for_each for other types");
@@ -264,11 +272,11 @@ public:
         return to_value(arch::read<Storage, reach, Word>());
     }
 
-    // Reads the current CPU's copy, or uses what an earlier read_current_stable gave: for a value that is
-    // written once, as a CPU's number.
+    // Reads the current CPU's copy, or uses what a read_current_stable gave since the last guard or accessor
+    // that writes, in whichever variable: for a value that is written once, as a CPU's number.
     //
-    // The caller holds the CPU against preemption from the first such read to the last use, and nobody
-    // changes the copy in that time.
+    // The caller holds the CPU against preemption, by a PreemptGuard or by hooks that are barriers for the
+    // compiler, from the first such read to the last use; and no interrupt handler changes the copy in that time.
     static Value read_current_stable() noexcept {
         static_assert(Scalar<T>, "percpu: read_current_stable is for scalars; use with_current for other types");
         check_held();
@@ -321,7 +329,7 @@ public:
         if constexpr (kind == ScalarKind::floating)
             repeat([operand](Value old) { return old - operand; });
         else if (__builtin_constant_p(operand))
-            // On the RISC architectures only add has a form with a number in the instruction.
+            // RISC-V and LoongArch have no sub with a number in the instruction.
             arch::add<Storage, reach, Word>(static_cast<Word>(0 - addend(operand)));
         else
             arch::sub<Storage, reach, Word>(addend(operand));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../config.hpp"
+#include "reusable.hpp"
 
 #if PERCPU_BASE_REGISTER_IS(x18)
 #define PERCPU_GET_BASE
@@ -93,9 +94,9 @@ inline uintptr_t read_base_register() noexcept {
 inline uintptr_t stable_base_register() noexcept {
     uintptr_t value;
 #if PERCPU_BASE_REGISTER_IS(x18)
-    asm("mov %0, x18" : "=r"(value));
+    asm("mov %0, x18" : "=r"(value) : PERCPU_REUSABLE);
 #else
-    asm("mrs %0, " PERCPU_BASE_NAME : "=r"(value));
+    asm("mrs %0, " PERCPU_BASE_NAME : "=r"(value) : PERCPU_REUSABLE);
 #endif
     return value;
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "../config.hpp"
+#include "reusable.hpp"
 
 #if !defined(__ARM_ARCH) || __ARM_ARCH < 7
 #error "percpu: movw and movt, with which accesses make offsets, come with ARMv7: compile with -march=armv7-a or later"
@@ -91,7 +92,7 @@ inline uintptr_t read_base_register() noexcept {
 }
 inline uintptr_t stable_base_register() noexcept {
     uintptr_t value;
-    asm("mrc p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : "=r"(value));
+    asm("mrc p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : "=r"(value) : PERCPU_REUSABLE);
     return value;
 }
 inline void write_base_register(uintptr_t value) noexcept {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "../config.hpp"
+#include "reusable.hpp"
 
 #if PERCPU_BASE_REGISTER_IS(gp)
 #define PERCPU_BASE "gp"
@@ -73,7 +74,7 @@ inline uintptr_t read_base_register() noexcept {
 }
 inline uintptr_t stable_base_register() noexcept {
     uintptr_t value;
-    asm("mv %0, " PERCPU_BASE : "=r"(value));
+    asm("mv %0, " PERCPU_BASE : "=r"(value) : PERCPU_REUSABLE);
     return value;
 }
 inline void write_base_register(uintptr_t value) noexcept {

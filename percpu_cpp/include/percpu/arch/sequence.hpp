@@ -30,6 +30,7 @@
 
 #include "../config.hpp"
 #include "by_pointer.hpp"
+#include "reusable.hpp"
 
 #ifndef PERCPU_STORAGE_OPERAND
 #define PERCPU_STORAGE_OPERAND "i"
@@ -151,11 +152,11 @@ inline U read_stable() noexcept {
         if constexpr (is_near<reach, sizeof(U)>)
             asm inline(PERCPU_ENTER PERCPU_NEAR_LOCATE PERCPU_NEAR_LOAD("place") PERCPU_LEAVE
                        : [place] "=r"(place)
-                       : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U)));
+                       : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U)), PERCPU_REUSABLE);
         else
             asm inline(PERCPU_ENTER PERCPU_FAR_LOCATE PERCPU_FAR_LOAD("place") PERCPU_LEAVE
                        : [place] "=r"(place)
-                       : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U)));
+                       : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U)), PERCPU_REUSABLE);
         return static_cast<U>(place);
     }
 #endif

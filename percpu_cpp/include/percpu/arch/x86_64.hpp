@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../config.hpp"
+#include "reusable.hpp"
 
 #if PERCPU_BASE_REGISTER_IS(gs)
 #define PERCPU_X86_SEGMENT "%%gs:"
@@ -182,7 +183,7 @@ inline uintptr_t pointer() noexcept {
     }
 
 PERCPU_X86_LOAD_OP(read, volatile, : "memory")
-PERCPU_X86_LOAD_OP(read_stable, )
+PERCPU_X86_LOAD_OP(read_stable, , , PERCPU_REUSABLE)
 
 #undef PERCPU_X86_LOAD_OP
 
