@@ -38,3 +38,9 @@ def test_compiles_without_a_warning(tmp_path, compiler, features):
             flags = (optimization, "-fno-pic", *FREESTANDING, *WARNINGS, *FEATURES[features])
             done = compile_object(compiler.command, source, tmp_path / "object.o", *flags)
             assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("compiler", ALL, ids=lambda compiler: compiler.label)
+def test_a_type_may_be_defined_behind_the_declaration(tmp_path, compiler):
+    done = compile_object(compiler.command, HERE / "incomplete.cpp", tmp_path / "object.o", "-O2", "-fno-pic", *FREESTANDING, *WARNINGS)
+    assert done.returncode == 0, done.stderr

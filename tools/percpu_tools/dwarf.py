@@ -34,7 +34,7 @@ _LONGEST_NAME = 400
 _ATTRIBUTES_A_BYTE = 4
 
 # How compilers write percpu::detail::Storage<T> where nothing else tells T.
-_STORAGE_NAME = re.compile(r"Storage<(.+), (?:true|false)>")
+_STORAGE_NAME = re.compile(r"Storage<(.+)>")
 
 _REFERENCES = {"DW_FORM_ref1", "DW_FORM_ref2", "DW_FORM_ref4", "DW_FORM_ref8", "DW_FORM_ref_udata"}
 _SCOPES = {"DW_TAG_namespace", "DW_TAG_structure_type", "DW_TAG_class_type", "DW_TAG_union_type"}
