@@ -11,6 +11,11 @@ PERCPU_DECLARE_NEAR(size_t, near_word);
 PERCPU_DECLARE(uint8_t, far_byte);
 PERCPU_DECLARE(Task, far_task);
 PERCPU_DECLARE_NEAR(Task, near_task);
+PERCPU_DECLARE_NEAR(uint8_t, near_u8);
+PERCPU_DECLARE_NEAR(uint16_t, near_u16);
+PERCPU_DECLARE_NEAR(uint32_t, near_u32);
+PERCPU_DECLARE_NEAR(int, near_int);
+PERCPU_DEFINE(uint32_t, with_initial_value, 3);
 
 extern "C" {
 
@@ -34,4 +39,22 @@ size_t exchange_far(size_t value) { return far_word.exchange_current_raw(value);
 bool compare_exchange_far(size_t expected, size_t desired) {
     return far_word.compare_exchange_current_raw(expected, desired);
 }
+
+#define OF_WIDTH(T, name)                                                                \
+    T read_##name() { return near_##name.read_current(); }                               \
+    void write_##name(T value) { near_##name.write_current(value); }                     \
+    void add_##name(T value) { near_##name.add_current_raw(value); }                     \
+    void increment_##name() { near_##name.add_current_raw(1); }                          \
+    void decrement_##name() { near_##name.sub_current_raw(1); }                          \
+    void clear_##name() { near_##name.and_current_raw(static_cast<T>(~T{15})); }           \
+    T exchange_##name(T value) { return near_##name.exchange_current_raw(value); }       \
+    bool compare_exchange_##name(T expected, T desired) {                                \
+        return near_##name.compare_exchange_current_raw(expected, desired);              \
+    }
+
+OF_WIDTH(uint8_t, u8)
+OF_WIDTH(uint16_t, u16)
+OF_WIDTH(uint32_t, u32)
+OF_WIDTH(int, int)
+OF_WIDTH(size_t, word)
 }

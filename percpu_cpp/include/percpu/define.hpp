@@ -104,7 +104,8 @@ constexpr bool can_be_copied_as_bytes() {
 
 }  // namespace percpu::detail
 
-__attribute__((always_inline)) inline void* operator new(size_t, percpu::detail::Place place) noexcept {
+// Not noexcept: that says of an allocation that it gives null when it fails, and compilers would ask.
+__attribute__((always_inline)) inline void* operator new(size_t, percpu::detail::Place place) {
     return place.address;
 }
 

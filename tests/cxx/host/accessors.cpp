@@ -95,6 +95,16 @@ void count(const Variable& variable, T initial) {
     variable.add_current(static_cast<T>(step));
     variable.sub_current(static_cast<T>(step));
     CHECK(variable.read_current() == initial);
+
+    // Down through 0, by numbers that are negative or wrap.
+    variable.write_current(static_cast<T>(1));
+    variable.sub_current(3);
+    CHECK(variable.read_current() == static_cast<T>(-2));
+    variable.add_current(static_cast<T>(-1));
+    CHECK(variable.read_current() == static_cast<T>(-3));
+    CHECK(variable.fetch_add_current(static_cast<T>(-120)) == static_cast<T>(-3));
+    CHECK(variable.read_current() == static_cast<T>(-123));
+    variable.write_current(initial);
 }
 
 template <class Variable, class T>
@@ -110,6 +120,45 @@ void bits(const Variable& variable, T initial) {
     variable.or_current_raw(static_cast<T>(0b1000));
     variable.xor_current_raw(static_cast<T>(0b0001));
     CHECK(variable.read_current() == static_cast<T>(0b1000));
+
+    // The highest bit, and all of them: numbers that one extends by the sign and another by zeros.
+    constexpr T highest = static_cast<T>(1ULL << (8 * sizeof(T) - 1));
+    constexpr T all = static_cast<T>(~0ULL);
+    variable.or_current(highest);
+    CHECK(variable.read_current() == static_cast<T>(highest | 0b1000));
+    variable.xor_current(all);
+    CHECK(variable.read_current() == static_cast<T>(~(highest | 0b1000)));
+    variable.and_current(static_cast<T>(~0b0110));
+    CHECK(variable.read_current() == static_cast<T>(~(highest | 0b1110)));
+    variable.or_current(static_cast<T>(1ULL << (8 * sizeof(T) - 2)));
+    variable.xor_current(highest);
+    CHECK(variable.read_current() == static_cast<T>(~0b1110));
+    variable.and_current(highest);
+    CHECK(variable.read_current() == highest);
+    T expected = highest;
+    CHECK(variable.compare_exchange_current(expected, all));
+    CHECK(!variable.compare_exchange_current(expected, initial) && expected == all);
+    CHECK(variable.compare_exchange_current(expected, initial));
+    CHECK(variable.read_current() == initial);
+}
+
+// A parameter's bits above its own width are nobody's: compilers may leave there what the whole held.
+template <class T>
+[[gnu::noinline]] bool put(const auto& variable, T expected, T desired) {
+    return variable.compare_exchange_current(expected, desired);
+}
+
+template <class T>
+void narrow(const auto& variable, T initial) {
+    volatile unsigned dirty = 0xa5a5a5a5;
+    const unsigned whole = dirty;
+    variable.write_current(static_cast<T>(whole));
+    CHECK(variable.read_current() == static_cast<T>(0xa5a5a5a5));
+    CHECK(put<T>(variable, static_cast<T>(whole), static_cast<T>(whole >> 1)));
+    CHECK(variable.exchange_current(static_cast<T>(whole >> 2)) == static_cast<T>(0xa5a5a5a5 >> 1));
+    variable.add_current(static_cast<T>(whole));
+    variable.sub_current(static_cast<T>(whole >> 2));
+    CHECK(variable.read_current() == static_cast<T>(0xa5a5a5a5));
     variable.write_current(initial);
 }
 
@@ -130,6 +179,12 @@ int main() {
     integer<decltype(u16), uint16_t>(u16, 2, 0xffff);
     integer<decltype(i32), int32_t>(i32, -3, 0x12345678);
     integer<decltype(u32), uint32_t>(u32, 3, 0xffffffff);
+    narrow<int8_t>(i8, -1);
+    narrow<uint8_t>(u8, 1);
+    narrow<int16_t>(i16, -2);
+    narrow<uint16_t>(u16, 2);
+    narrow<int32_t>(i32, -3);
+    narrow<uint32_t>(u32, 3);
     integer<decltype(i64), int64_t>(i64, -4, 0x123456789abcdef0);
     integer<decltype(u64), uint64_t>(u64, 4, 0xffffffffffffffff);
     integer<decltype(size), size_t>(size, 5, 0x80000000);

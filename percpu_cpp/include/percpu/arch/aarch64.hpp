@@ -69,16 +69,31 @@
 #define PERCPU_FAR_LOAD(to) PERCPU_LOAD_FROM(to, PERCPU_FAR_ADDRESS)
 #define PERCPU_FAR_STORE(from) PERCPU_STORE_TO(from, PERCPU_FAR_ADDRESS)
 
-#define PERCPU_ADD(to, from, operand) "add %x[" to "], %x[" from "], %x[" operand "]\n\t"
-#define PERCPU_SUB(to, from, operand) "sub %x[" to "], %x[" from "], %x[" operand "]\n\t"
-#define PERCPU_AND(to, from, operand) "and %x[" to "], %x[" from "], %x[" operand "]\n\t"
-#define PERCPU_OR(to, from, operand) "orr %x[" to "], %x[" from "], %x[" operand "]\n\t"
-#define PERCPU_XOR(to, from, operand) "eor %x[" to "], %x[" from "], %x[" operand "]\n\t"
-#define PERCPU_ADD_OPERAND "rI"
-#define PERCPU_BITS_OPERAND "rL"
-// "Z" is a 0, for which the zero register is stored.
+#define PERCPU_BY_WIDTH(narrow, eight) PERCPU_BY_SIZE(narrow, narrow, narrow, eight)
+#define PERCPU_COMPUTE(name, to, from, operand)                           \
+    PERCPU_BY_WIDTH(name " %w[" to "], %w[" from "], %w[" operand "]",     \
+                    name " %x[" to "], %x[" from "], %x[" operand "]")
+#define PERCPU_ADD(to, from, operand) PERCPU_COMPUTE("add", to, from, operand)
+#define PERCPU_SUB(to, from, operand) PERCPU_COMPUTE("sub", to, from, operand)
+#define PERCPU_AND(to, from, operand) PERCPU_COMPUTE("and", to, from, operand)
+#define PERCPU_OR(to, from, operand) PERCPU_COMPUTE("orr", to, from, operand)
+#define PERCPU_XOR(to, from, operand) PERCPU_COMPUTE("eor", to, from, operand)
+// "J" is a negative number: assemblers take `add` of it for `sub`.
+#define PERCPU_ADD_OPERAND "rIJ"
+#define PERCPU_BITS_OPERAND "rK"
+#define PERCPU_BITS_OPERAND_8 "rL"
+// A 0, for which the zero register is stored.
+#if defined(__clang__)
+#define PERCPU_STORED_OPERAND "rz"
+#else
 #define PERCPU_STORED_OPERAND "rZ"
-#define PERCPU_UNLESS_EQUAL(a, b, label) "cmp %x[" a "], %x[" b "]\n\tb.ne " label "\n\t"
+#endif
+#define PERCPU_UNLESS_EQUAL(a, b, label) \
+    PERCPU_BY_WIDTH("cmp %w[" a "], %w[" b "]", "cmp %x[" a "], %x[" b "]") "b.ne " label "\n\t"
+// Clang brings flags into a register to test them there, and so compares again at no more cost.
+#if !defined(__clang__)
+#define PERCPU_EQUAL_FLAG "=@cceq"
+#endif
 
 namespace percpu::arch {
 
@@ -108,10 +123,10 @@ inline void write_base_register(uintptr_t value) noexcept {
 #endif
 }
 
-// The narrow loads extend by zeros.
+// The narrow loads extend by zeros, as the promotion to int does.
 template <class U>
-inline uintptr_t in_register(U word) noexcept {
-    return static_cast<uintptr_t>(word);
+inline auto in_register(U word) noexcept {
+    return +word;
 }
 
 }  // namespace percpu::arch

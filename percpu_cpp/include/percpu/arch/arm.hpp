@@ -78,10 +78,18 @@
 #define PERCPU_AND(to, from, operand) "and %[" to "], %[" from "], %[" operand "]\n\t"
 #define PERCPU_OR(to, from, operand) "orr %[" to "], %[" from "], %[" operand "]\n\t"
 #define PERCPU_XOR(to, from, operand) "eor %[" to "], %[" from "], %[" operand "]\n\t"
-#define PERCPU_ADD_OPERAND "rI"
-#define PERCPU_BITS_OPERAND "rI"
+// "L" is a number whose negative, "K" one whose complement an instruction can hold: assemblers take `add` of the
+// one for `sub`, `and` of the other for `bic`.
+#define PERCPU_ADD_OPERAND "rIL"
+#define PERCPU_AND_OPERAND "rIK"
+// `orr` and `eor` have no such other: 0x80 fits them, but not as a byte's number is extended, by the sign.
+#define PERCPU_BITS_OPERAND(operand) "rI"(+operand)
 #define PERCPU_STORED_OPERAND "r"
 #define PERCPU_UNLESS_EQUAL(a, b, label) "cmp %[" a "], %[" b "]\n\tbne " label "\n\t"
+// Clang knows no results in flags here.
+#if !defined(__clang__)
+#define PERCPU_EQUAL_FLAG "=@cceq"
+#endif
 
 namespace percpu::arch {
 
@@ -99,10 +107,10 @@ inline void write_base_register(uintptr_t value) noexcept {
     asm volatile("mcr p15, 0, %0, c13, c0, " PERCPU_BASE_OPCODE : : "r"(value) : "memory");
 }
 
-// The narrow loads extend by zeros.
+// The narrow loads extend by zeros, as the promotion to int does.
 template <class U>
-inline uintptr_t in_register(U word) noexcept {
-    return static_cast<uintptr_t>(word);
+inline auto in_register(U word) noexcept {
+    return +word;
 }
 
 }  // namespace percpu::arch

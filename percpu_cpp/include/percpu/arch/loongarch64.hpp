@@ -75,7 +75,8 @@
 #define PERCPU_OR(to, from, operand) "or%i[" operand "] %[" to "], %[" from "], %[" operand "]\n\t"
 #define PERCPU_XOR(to, from, operand) "xor%i[" operand "] %[" to "], %[" from "], %[" operand "]\n\t"
 #define PERCPU_ADD_OPERAND "rI"
-#define PERCPU_BITS_OPERAND "rK"
+// "K" is a number without sign; a narrow one is extended by the sign if nobody else extends it.
+#define PERCPU_BITS_OPERAND(operand) "rK"(+operand)
 #endif
 #define PERCPU_SUB(to, from, operand) "sub.d %[" to "], %[" from "], %[" operand "]\n\t"
 #define PERCPU_STORED_OPERAND "rJ"
@@ -115,12 +116,12 @@ namespace percpu::arch {
 #define PERCPU_ADD_NUMBER_BODY(LOAD, STORE) \
     LOAD("value") "addi.d %[value], %[value], %[operand]\n\t" PERCPU_COMMIT STORE("value")
 
-PERCPU_UPDATE(add_number, add, PERCPU_ADD_NUMBER_BODY, "I")
+PERCPU_UPDATE(add_number, add, PERCPU_ADD_NUMBER_BODY, "I", "I")
 
 template <auto* Storage, Reach reach, class U>
 inline void add(U operand) noexcept {
-    const auto number = static_cast<int64_t>(operand);
-    if (__builtin_constant_p(operand) && -2048 <= number && number < 2048)
+    // From -2048 to 2047, whatever the width in which a negative number wraps.
+    if (__builtin_constant_p(operand) && static_cast<U>(operand + 2048) < 4096)
         add_number<Storage, reach, U>(operand);
     else
         sequence::add<Storage, reach, U>(operand);

@@ -9,14 +9,16 @@
 //   PERCPU_NEAR_SYMBOL  PERCPU_FAR_SYMBOL              the storage's address in %[place]
 //   PERCPU_ADD  PERCPU_SUB  PERCPU_AND  PERCPU_OR  PERCPU_XOR    (to, from, operand)
 //   PERCPU_ADD_OPERAND  PERCPU_BITS_OPERAND  PERCPU_STORED_OPERAND    constraints
+//   PERCPU_AND_OPERAND  PERCPU_BITS_OPERAND_8          constraints for `and` and for 8 bytes, if they are others
 //   PERCPU_STORAGE_OPERAND                             the constraint of %[storage], if it is not "i"
 //   PERCPU_UNLESS_EQUAL(a, b, label)                   branch
+//   PERCPU_EQUAL_FLAG                                  constraint of the answer that it leaves in the flags, if any
 //   PERCPU_ENTER  PERCPU_LEAVE                         assembler state around a sequence
 //   PERCPU_SIZE                                        operand [size], printed as a bare number
 //   PERCPU_HAS_NEAR(reach, size)                       whether the near form is there
 //
 // and in percpu::arch: read_base_register, write_base_register, stable_base_register (which the compiler
-// may reuse), and in_register(word), the word as a load extends it.
+// may reuse), and in_register(word), the word as a load extends it, as wide as PERCPU_UNLESS_EQUAL compares.
 //
 // A sequence changes nothing before its commit that running it again would not change again. So a
 // trap handler that interrupted it before the commit may send it back to its start (restart.hpp),
@@ -34,6 +36,12 @@
 
 #ifndef PERCPU_STORAGE_OPERAND
 #define PERCPU_STORAGE_OPERAND "i"
+#endif
+#ifndef PERCPU_AND_OPERAND
+#define PERCPU_AND_OPERAND PERCPU_BITS_OPERAND
+#endif
+#ifndef PERCPU_BITS_OPERAND_8
+#define PERCPU_BITS_OPERAND_8 PERCPU_BITS_OPERAND
 #endif
 
 // A section can be tied to a named label only; %= makes the names unique.
@@ -65,6 +73,35 @@
 // `body(LOAD, STORE)` as a near or far sequence.
 #define PERCPU_NEAR_FORM(body) PERCPU_SEQUENCE(PERCPU_NEAR_LOCATE body(PERCPU_NEAR_LOAD, PERCPU_NEAR_STORE))
 #define PERCPU_FAR_FORM(body) PERCPU_SEQUENCE(PERCPU_FAR_LOCATE body(PERCPU_FAR_LOAD, PERCPU_FAR_STORE))
+
+// The results of a sequence, and the registers in which it finds the copy: a base that is a general register
+// itself takes no other.
+#if PERCPU_NEAR_IS_ONE_INSTRUCTION
+#define PERCPU_NEAR_RESULTS(...) __VA_ARGS__
+#define PERCPU_FAR_RESULTS(...) __VA_ARGS__ __VA_OPT__(, ) [place] "=&r"(place)
+#else
+#define PERCPU_NEAR_RESULTS(...) __VA_ARGS__ __VA_OPT__(, ) [base] "=&r"(base)
+#define PERCPU_FAR_RESULTS(...) __VA_ARGS__ __VA_OPT__(, ) [base] "=&r"(base), [place] "=&r"(place)
+#endif
+#define PERCPU_OPERANDS(...) \
+    __VA_ARGS__ __VA_OPT__(, ) [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
+
+// The sequence of `body`, with its results and its operands in parentheses, then what it clobbers. An operand is of
+// the word's own type, so that no compiler extends what the store drops again.
+#define PERCPU_PERFORM(body, results, operands, ...)                                                         \
+    do {                                                                                                     \
+        [[maybe_unused]] uintptr_t base, place;                                                              \
+        if constexpr (is_near<reach, sizeof(U)>)                                                             \
+            asm inline volatile(PERCPU_NEAR_FORM(body)                                                       \
+                                : PERCPU_NEAR_RESULTS results                                                \
+                                : PERCPU_OPERANDS operands                                                   \
+                                : __VA_ARGS__);                                                              \
+        else                                                                                                 \
+            asm inline volatile(PERCPU_FAR_FORM(body)                                                        \
+                                : PERCPU_FAR_RESULTS results                                                 \
+                                : PERCPU_OPERANDS operands                                                   \
+                                : __VA_ARGS__);                                                              \
+    } while (false)
 
 namespace percpu::arch {
 
@@ -108,12 +145,12 @@ inline uintptr_t pointer() noexcept {
     [[maybe_unused]] uintptr_t base;
     if constexpr (is_near<reach, sizeof(uintptr_t)>)
         asm inline volatile(PERCPU_ENTER PERCPU_NEAR_POINTER PERCPU_LEAVE
-                            : [place] "=&r"(place), [base] "=&r"(base)
+                            : PERCPU_NEAR_RESULTS([place] "=&r"(place))
                             : [storage] PERCPU_STORAGE_OPERAND(Storage)
                             : "memory");
     else
         asm inline volatile(PERCPU_ENTER PERCPU_FAR_POINTER PERCPU_LEAVE
-                            : [place] "=&r"(place), [base] "=&r"(base)
+                            : PERCPU_FAR_RESULTS()
                             : [storage] PERCPU_STORAGE_OPERAND(Storage)
                             : "memory");
     return place;
@@ -127,17 +164,7 @@ inline U read() noexcept {
         return by_pointer::read<U>(pointer<Storage, reach>());
     } else {
         uintptr_t value;
-        [[maybe_unused]] uintptr_t base, place;
-        if constexpr (is_near<reach, sizeof(U)>)
-            asm inline volatile(PERCPU_NEAR_FORM(PERCPU_READ_BODY)
-                                : [value] "=r"(value), [base] "=&r"(base)
-                                : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
-        else
-            asm inline volatile(PERCPU_FAR_FORM(PERCPU_READ_BODY)
-                                : [value] "=r"(value), [base] "=&r"(base), [place] "=&r"(place)
-                                : [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
+        PERCPU_PERFORM(PERCPU_READ_BODY, ([value] "=r"(value)), (), "memory");
         return static_cast<U>(value);
     }
 }
@@ -171,43 +198,22 @@ inline void write(U operand) noexcept {
     if constexpr (!fits_register<sizeof(U)>) {
         by_pointer::write<U>(pointer<Storage, reach>(), operand);
     } else {
-        [[maybe_unused]] uintptr_t base, place;
-        if constexpr (is_near<reach, sizeof(U)>)
-            asm inline volatile(PERCPU_NEAR_FORM(PERCPU_WRITE_BODY)
-                                : [base] "=&r"(base)
-                                : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
-        else
-            asm inline volatile(PERCPU_FAR_FORM(PERCPU_WRITE_BODY)
-                                : [base] "=&r"(base), [place] "=&r"(place)
-                                : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
+        PERCPU_PERFORM(PERCPU_WRITE_BODY, (), ([operand] PERCPU_STORED_OPERAND(operand)), "memory");
     }
 }
 
-#define PERCPU_UPDATE(name, whole, body, constraint)                                                          \
-    template <auto* Storage, Reach reach, class U>                                                     \
-    inline void name(U operand) noexcept {                                                             \
-        if constexpr (!fits_register<sizeof(U)>) {                                                     \
-            by_pointer::whole<U>(pointer<Storage, reach>(), operand);                                  \
-        } else {                                                                                       \
-            uintptr_t value;                                                                           \
-            [[maybe_unused]] uintptr_t base, place;                                                    \
-            if constexpr (is_near<reach, sizeof(U)>)                                                   \
-                asm inline volatile(PERCPU_NEAR_FORM(body)                                             \
-                                    : [value] "=&r"(value), [base] "=&r"(base)                         \
-                                    : [operand] constraint(static_cast<uintptr_t>(operand)),           \
-                                      [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))                    \
-                                    : "memory");                                                       \
-            else                                                                                       \
-                asm inline volatile(PERCPU_FAR_FORM(body)                                              \
-                                    : [value] "=&r"(value), [base] "=&r"(base), [place] "=&r"(place)   \
-                                    : [operand] constraint(static_cast<uintptr_t>(operand)),           \
-                                      [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))                    \
-                                    : "memory");                                                       \
-        }                                                                                              \
+#define PERCPU_UPDATE(name, whole, body, constraint, constraint_8)                                             \
+    template <auto* Storage, Reach reach, class U>                                                            \
+    inline void name(U operand) noexcept {                                                                    \
+        if constexpr (!fits_register<sizeof(U)>) {                                                            \
+            by_pointer::whole<U>(pointer<Storage, reach>(), operand);                                         \
+        } else if constexpr (sizeof(U) == 8) {                                                                \
+            uintptr_t value;                                                                                  \
+            PERCPU_PERFORM(body, ([value] "=&r"(value)), ([operand] constraint_8(operand)), "memory");        \
+        } else {                                                                                              \
+            uintptr_t value;                                                                                  \
+            PERCPU_PERFORM(body, ([value] "=&r"(value)), ([operand] constraint(operand)), "memory");          \
+        }                                                                                                     \
     }
 
 #define PERCPU_ADD_BODY(LOAD, STORE) \
@@ -221,12 +227,11 @@ inline void write(U operand) noexcept {
 #define PERCPU_XOR_BODY(LOAD, STORE) \
     LOAD("value") PERCPU_XOR("value", "value", "operand") PERCPU_COMMIT STORE("value")
 
-PERCPU_UPDATE(add, add, PERCPU_ADD_BODY, PERCPU_ADD_OPERAND)
-PERCPU_UPDATE(bit_and, bit_and, PERCPU_AND_BODY, PERCPU_BITS_OPERAND)
-PERCPU_UPDATE(bit_or, bit_or, PERCPU_OR_BODY, PERCPU_BITS_OPERAND)
-PERCPU_UPDATE(bit_xor, bit_xor, PERCPU_XOR_BODY, PERCPU_BITS_OPERAND)
-
-PERCPU_UPDATE(sub, sub, PERCPU_SUB_BODY, "r")
+PERCPU_UPDATE(add, add, PERCPU_ADD_BODY, PERCPU_ADD_OPERAND, PERCPU_ADD_OPERAND)
+PERCPU_UPDATE(sub, sub, PERCPU_SUB_BODY, "r", "r")
+PERCPU_UPDATE(bit_and, bit_and, PERCPU_AND_BODY, PERCPU_AND_OPERAND, PERCPU_BITS_OPERAND_8)
+PERCPU_UPDATE(bit_or, bit_or, PERCPU_OR_BODY, PERCPU_BITS_OPERAND, PERCPU_BITS_OPERAND_8)
+PERCPU_UPDATE(bit_xor, bit_xor, PERCPU_XOR_BODY, PERCPU_BITS_OPERAND, PERCPU_BITS_OPERAND_8)
 
 #define PERCPU_FETCH_ADD_BODY(LOAD, STORE) \
     LOAD("old") PERCPU_ADD("value", "old", "operand") PERCPU_COMMIT STORE("value")
@@ -237,19 +242,8 @@ inline U fetch_add(U operand) noexcept {
         return by_pointer::fetch_add<U>(pointer<Storage, reach>(), operand);
     } else {
         uintptr_t old, value;
-        [[maybe_unused]] uintptr_t base, place;
-        if constexpr (is_near<reach, sizeof(U)>)
-            asm inline volatile(PERCPU_NEAR_FORM(PERCPU_FETCH_ADD_BODY)
-                                : [old] "=&r"(old), [value] "=&r"(value), [base] "=&r"(base)
-                                : [operand] PERCPU_ADD_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
-        else
-            asm inline volatile(PERCPU_FAR_FORM(PERCPU_FETCH_ADD_BODY)
-                                : [old] "=&r"(old), [value] "=&r"(value), [base] "=&r"(base), [place] "=&r"(place)
-                                : [operand] PERCPU_ADD_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
+        PERCPU_PERFORM(PERCPU_FETCH_ADD_BODY, ([old] "=&r"(old), [value] "=&r"(value)),
+                       ([operand] PERCPU_ADD_OPERAND(operand)), "memory");
         return static_cast<U>(old);
     }
 }
@@ -262,19 +256,7 @@ inline U exchange(U operand) noexcept {
         return by_pointer::exchange<U>(pointer<Storage, reach>(), operand);
     } else {
         uintptr_t old;
-        [[maybe_unused]] uintptr_t base, place;
-        if constexpr (is_near<reach, sizeof(U)>)
-            asm inline volatile(PERCPU_NEAR_FORM(PERCPU_EXCHANGE_BODY)
-                                : [old] "=&r"(old), [base] "=&r"(base)
-                                : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
-        else
-            asm inline volatile(PERCPU_FAR_FORM(PERCPU_EXCHANGE_BODY)
-                                : [old] "=&r"(old), [base] "=&r"(base), [place] "=&r"(place)
-                                : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(operand)),
-                                  [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "memory");
+        PERCPU_PERFORM(PERCPU_EXCHANGE_BODY, ([old] "=&r"(old)), ([operand] PERCPU_STORED_OPERAND(operand)), "memory");
         return static_cast<U>(old);
     }
 }
@@ -289,23 +271,20 @@ inline bool compare_exchange(U& expected, U desired) noexcept {
     if constexpr (!fits_register<sizeof(U)>) {
         return by_pointer::compare_exchange<U>(pointer<Storage, reach>(), expected, desired);
     } else {
-        const uintptr_t wanted = in_register(expected);
+        const auto wanted = in_register(expected);
         uintptr_t old;
-        [[maybe_unused]] uintptr_t base, place;
-        if constexpr (is_near<reach, sizeof(U)>)
-            asm inline volatile(PERCPU_NEAR_FORM(PERCPU_COMPARE_EXCHANGE_BODY)
-                                : [old] "=&r"(old), [base] "=&r"(base)
-                                : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(desired)),
-                                  [expected] "r"(wanted), [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "cc", "memory");
-        else
-            asm inline volatile(PERCPU_FAR_FORM(PERCPU_COMPARE_EXCHANGE_BODY)
-                                : [old] "=&r"(old), [base] "=&r"(base), [place] "=&r"(place)
-                                : [operand] PERCPU_STORED_OPERAND(static_cast<uintptr_t>(desired)),
-                                  [expected] "r"(wanted), [storage] PERCPU_STORAGE_OPERAND(Storage), [size] "i"(sizeof(U))
-                                : "cc", "memory");
+#if defined(PERCPU_EQUAL_FLAG)
+        // The flags of the comparison outlive the sequence, on either way out of it.
+        bool stored;
+        PERCPU_PERFORM(PERCPU_COMPARE_EXCHANGE_BODY, ([old] "=&r"(old), PERCPU_EQUAL_FLAG(stored)),
+                       ([operand] PERCPU_STORED_OPERAND(desired), [expected] "r"(wanted)), "memory");
+#else
+        PERCPU_PERFORM(PERCPU_COMPARE_EXCHANGE_BODY, ([old] "=&r"(old)),
+                       ([operand] PERCPU_STORED_OPERAND(desired), [expected] "r"(wanted)), "cc", "memory");
+        const bool stored = static_cast<decltype(in_register(expected))>(old) == wanted;
+#endif
         expected = static_cast<U>(old);
-        return old == wanted;
+        return stored;
     }
 }
 
