@@ -99,9 +99,12 @@ BUILDS = [
 ]
 
 
-def compile_with_runtime(folder: Path, compiler: Compiler, source: str, features: str, *flags: str) -> list[Path]:
-    """The objects of a kernel of the runtime and `source`."""
+def compile_with_runtime(
+    folder: Path, compiler: Compiler, source: str, features: str, *flags: str, more: str = ""
+) -> list[Path]:
+    """The objects of a kernel of the runtime and `source`, and of another file if there is `more`."""
     (folder / "kernel.cpp").write_text(BEGIN + source)
+    (folder / "more.cpp").write_text(more)
     defines = [
         f"-D{name}" if value is None else f"-D{name}={value}"
         for name, value in targets.parse_features(features, compiler.arch).defines.items()
@@ -109,7 +112,7 @@ def compile_with_runtime(folder: Path, compiler: Compiler, source: str, features
     usual = ["-fno-pic", "-fno-asynchronous-unwind-tables", "-fno-stack-protector", *FREESTANDING, *flags, *defines]
     usual += ["-mno-red-zone"] if compiler.arch == "x86_64" else []
     objects = []
-    for path in (folder / "kernel.cpp", *percpu_tools.sources()):
+    for path in (folder / "kernel.cpp", *([folder / "more.cpp"] if more else []), *percpu_tools.sources()):
         objects.append(folder / f"{path.stem}.o")
         done = compile_object(compiler.command, path, objects[-1], *usual)
         assert done.returncode == 0, done.stderr
