@@ -119,11 +119,23 @@ def compile_with_runtime(
     return objects
 
 
-def link_with_runtime(folder: Path, build: Build, objects: list[Path], features: str, *flags: str) -> Report:
+def link_with_runtime(
+    folder: Path, build: Build, objects: list[Path], features: str, *flags: str, mode: str = "insert"
+) -> Report:
+    """The report on that kernel, linked with a fragment for these features; `mode` may be `macro`, too."""
     words = targets.parse_features(features, build.arch).words
-    fragment = percpu_tools.render_fragment(4, build.arch, words, build.linker)
     library = [f"--defsym={name}=_start" for name in _LIBRARY]
-    return _link(folder, build, objects, [fragment, OWN], *library, *flags)
+    if mode == "insert":
+        scripts = [percpu_tools.render_fragment(4, build.arch, words, build.linker), OWN]
+    elif mode == "include":
+        (folder / "percpu.ld").write_text(percpu_tools.render_fragment(4, build.arch, words, build.linker, mode))
+        scripts = [OWN.replace("  .bss :", "  INCLUDE percpu.ld\n  .bss :")]
+    else:
+        template = folder / "kernel.ld.j2"
+        importing = '{% from "percpu/macro.ld.j2" import percpu with context %}\n'
+        template.write_text(importing + OWN.replace("  .bss :", "{{ percpu() }}\n  .bss :"))
+        scripts = [percpu_tools.render_template(template, 4, build.arch, words, build.linker)]
+    return _link(folder, build, objects, scripts, "-L", str(folder), *library, *flags)
 
 
 def judge(folder: Path, build: Build, source: str, script: str, *flags: str, compile: tuple[str, ...] = ()) -> Report:
