@@ -37,8 +37,8 @@ def unsorted_restart_table(layout: Layout, image: Image) -> Iterator[Finding | N
     Reproduce
       PERCPU_RESTARTABLE, updates in a.cpp and b.cpp, and
       ld -r a.o b.o -o built-in.o
-      Functions in .text and .text.unlikely (or -ffunction-sections) do: the code is joined by section, and the
-      table by object.
+      where both have functions in .text and inline or cold ones in other sections: the code is joined section
+      by section, and the table object by object.
 
     Mend
       1. ld -r --unique=percpu_restart, which joins none of them.
