@@ -61,6 +61,14 @@ AreaLayout percpu_area_layout_expected(size_t) noexcept { return {.size = 0, .al
 
 #else
 
+// Linkers cut an offset to what the immediate of a near access holds: that it fits, only an ASSERT of the script sees.
+// A script rendered without all-near looks at the variables defined as near, and at no others.
+#if defined(PERCPU_ALL_NEAR) && PERCPU_NEAR_REACH != 0
+#define PERCPU_FITS_BY_SCRIPT 1
+#else
+#define PERCPU_FITS_BY_SCRIPT 0
+#endif
+
 extern "C" {
 extern char _percpu_start[] __attribute__((visibility("hidden")));
 extern char _percpu_end[] __attribute__((visibility("hidden")));
@@ -74,6 +82,10 @@ extern char _percpu_cpu_num[] __attribute__((weak, visibility("hidden")));
 #if defined(PERCPU_PRISTINE)
 // Not weak: a script rendered without the feature is refused at link.
 extern char _percpu_template[] __attribute__((visibility("hidden")));
+#endif
+#if PERCPU_FITS_BY_SCRIPT
+// Not weak either.
+extern char _percpu_all_near[] __attribute__((visibility("hidden")));
 #endif
 }
 
@@ -95,6 +107,9 @@ constinit uint32_t progress = not_begun;
 const char* const volatile stride_symbol = _percpu_stride;
 const char* const volatile alignment_symbol = _percpu_alignment;
 const char* const volatile cpu_num_symbol = _percpu_cpu_num;
+#if PERCPU_FITS_BY_SCRIPT
+const char* const volatile all_near_symbol = _percpu_all_near;
+#endif
 
 size_t number(const char* symbol) noexcept { return reinterpret_cast<size_t>(symbol); }
 
@@ -128,6 +143,11 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
     if (base == 0) return Unexpected{InitError::InvalidBase};
     if (base % alignment() != 0) return Unexpected{InitError::UnalignedBase};
     if (__atomic_exchange_n(&progress, uint32_t{being_made}, __ATOMIC_ACQUIRE) == being_made) return size_t{0};
+
+#if PERCPU_FITS_BY_SCRIPT
+    // Without a use, --gc-sections would drop the word, and the reference with it.
+    static_cast<void>(number(all_near_symbol));
+#endif
 
     // Whoever asks for an area from now on waits until they are all made.
     __atomic_store_n(&areas.base, uintptr_t{0}, __ATOMIC_RELAXED);

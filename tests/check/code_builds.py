@@ -99,9 +99,12 @@ BUILDS = [
 ]
 
 
-def compile_with_runtime(folder: Path, compiler: Compiler, source: str, features: str, *flags: str) -> list[Path]:
-    """The objects of a kernel of the runtime and `source`."""
+def compile_with_runtime(
+    folder: Path, compiler: Compiler, source: str, features: str, *flags: str, more: str = ""
+) -> list[Path]:
+    """The objects of a kernel of the runtime and `source`, and of another file if there is `more`."""
     (folder / "kernel.cpp").write_text(BEGIN + source)
+    (folder / "more.cpp").write_text(more)
     defines = [
         f"-D{name}" if value is None else f"-D{name}={value}"
         for name, value in targets.parse_features(features, compiler.arch).defines.items()
@@ -109,18 +112,30 @@ def compile_with_runtime(folder: Path, compiler: Compiler, source: str, features
     usual = ["-fno-pic", "-fno-asynchronous-unwind-tables", "-fno-stack-protector", *FREESTANDING, *flags, *defines]
     usual += ["-mno-red-zone"] if compiler.arch == "x86_64" else []
     objects = []
-    for path in (folder / "kernel.cpp", *percpu_tools.sources()):
+    for path in (folder / "kernel.cpp", *([folder / "more.cpp"] if more else []), *percpu_tools.sources()):
         objects.append(folder / f"{path.stem}.o")
         done = compile_object(compiler.command, path, objects[-1], *usual)
         assert done.returncode == 0, done.stderr
     return objects
 
 
-def link_with_runtime(folder: Path, build: Build, objects: list[Path], features: str, *flags: str) -> Report:
+def link_with_runtime(
+    folder: Path, build: Build, objects: list[Path], features: str, *flags: str, mode: str = "insert"
+) -> Report:
+    """The report on that kernel, linked with a fragment for these features; `mode` may be `macro`, too."""
     words = targets.parse_features(features, build.arch).words
-    fragment = percpu_tools.render_fragment(4, build.arch, words, build.linker)
     library = [f"--defsym={name}=_start" for name in _LIBRARY]
-    return _link(folder, build, objects, [fragment, OWN], *library, *flags)
+    if mode == "insert":
+        scripts = [percpu_tools.render_fragment(4, build.arch, words, build.linker), OWN]
+    elif mode == "include":
+        (folder / "percpu.ld").write_text(percpu_tools.render_fragment(4, build.arch, words, build.linker, mode))
+        scripts = [OWN.replace("  .bss :", "  INCLUDE percpu.ld\n  .bss :")]
+    else:
+        template = folder / "kernel.ld.j2"
+        importing = '{% from "percpu/macro.ld.j2" import percpu with context %}\n'
+        template.write_text(importing + OWN.replace("  .bss :", "{{ percpu() }}\n  .bss :"))
+        scripts = [percpu_tools.render_template(template, 4, build.arch, words, build.linker)]
+    return _link(folder, build, objects, scripts, "-L", str(folder), *library, *flags)
 
 
 def judge(folder: Path, build: Build, source: str, script: str, *flags: str, compile: tuple[str, ...] = ()) -> Report:

@@ -20,6 +20,7 @@ from cxx.compilers import ALL
 from cxx.test_riscv_relaxation import RISCV as RUNTIME
 from cxx.test_riscv_relaxation import headers_without_norelax, linked
 from percpu_tools import check, code
+from percpu_tools.targets import TARGETS
 
 CODE_RULES = {"T01", "T02", "T03", "T04", "T08"}
 RISCV = ("riscv64", "riscv32")
@@ -462,6 +463,24 @@ class TestT04OffsetOutOfReach:
         assert (finding.symbol, finding.section) == ("percpu_near_x", ".percpu")
         first = ZERO_VMA.replace("*(.percpu.front)", "*(.percpu.x) *(.percpu.front)")
         assert judge(tmp_path, build, source, first, *KEPT).findings == ()
+
+    # Its accesses go wrong, and no relocations are needed to see that: the runtime says how it accesses them.
+    ALL_NEAR = "PERCPU_DEFINE(char[REACH - 16], ballast, 1);\nPERCPU_DEFINE(uint8_t[SIZE], last, 2);\n" + (
+        'extern "C" void use() { (*last.current_ptr())[0] = (*ballast.current_ptr())[0]; }\n'
+    )
+
+    @EVIDENCE
+    @RISC
+    def test_all_near_and_a_script_of_the_users(self, tmp_path, build, kept):
+        reach = str(TARGETS[build.arch].near_reach)
+        for size, expected in (("16", set()), ("17", {"T04"})):
+            source = self.ALL_NEAR.replace("REACH", reach).replace("SIZE", size)
+            objects = compile_with_runtime(tmp_path, build.compiler, source, "all-near", "-O2")
+            report = link_with_runtime(tmp_path, build, objects, "", "--defsym=_percpu_all_near=0", *kept)
+            assert {finding.rule for finding in report.findings if finding.level != "note"} == expected
+        finding = only(report, "T04")
+        assert (finding.level, finding.symbol) == ("error", "percpu_storage_last")
+        assert "near by all-near" in finding.message and "leave the feature all-near out" in finding.fix[0]
 
 
 class TestT08OutsideAccessors:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from cxx.build import COMPILERS, FREESTANDING, compile_object, link_program
+import toolchain
+from check.code_builds import BUILDS, compile_with_runtime, link_with_runtime
+from cxx.build import COMPILERS, FREESTANDING, HERE, compile_object, link_program
+from cxx.compilers import ALL
 
 DEFINITIONS = {"far": "PERCPU_DEFINE(int, word, 1);", "near": "PERCPU_DEFINE_NEAR(int, word, 1);"}
 USES = {"far": "PERCPU_DECLARE(int, word);", "near": "PERCPU_DECLARE_NEAR(int, word);"}
@@ -56,3 +59,65 @@ def test_a_program_without_data_of_its_own_links(tmp_path, linker, flags):
     source.write_text(PROGRAM)
     bare = ("-DPERCPU_LINUX_USER=1", "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector", "-Wl,--gc-sections")
     link_program(tmp_path, source, "-O2", *flags, *bare, *FREESTANDING, compiler="clang", linker=linker)
+
+
+WORDS = """\
+PERCPU_DEFINE(char[1000], ballast, 1);
+PERCPU_DEFINE(uint8_t, word, 2);
+extern "C" void use() { word.add_current(1); }
+extern "C" void percpu_panic(const char*) noexcept { for (;;) {} }
+"""
+REFUSED = "undefined (reference to|(hidden )?symbol:) `?_percpu_all_near"
+SMALL = ("-O2", "-ffunction-sections", "-fdata-sections")
+RISC = pytest.mark.parametrize(
+    "compiler", [one for one in ALL if one.arch != "x86_64"], ids=lambda compiler: compiler.label
+)
+
+
+def builds(compiler):
+    return [build for build in BUILDS if build.compiler is compiler]
+
+
+@pytest.mark.parametrize("flags", [SMALL, (*SMALL, "-flto")], ids=["", "lto"])
+@RISC
+def test_all_near_does_not_link_with_a_script_rendered_without_it(tmp_path, compiler, flags):
+    objects = compile_with_runtime(tmp_path, compiler, WORDS, "all-near", *flags)
+    given = builds(compiler)
+    if "-flto" in flags and compiler.name.startswith("gcc"):
+        # Only its own driver knows what GCC has put into the objects.
+        objects = [after_lto(tmp_path, compiler, objects)]
+    elif "-flto" in flags:
+        given = [build for build in given if build.linker == "lld"]
+    for build in given:
+        for more in ((), ("--gc-sections",)):
+            with pytest.raises(AssertionError, match=REFUSED):
+                link_with_runtime(tmp_path, build, objects, "", *more)
+            assert link_with_runtime(tmp_path, build, objects, "all-near", *more).ok
+
+
+def after_lto(folder, compiler, objects):
+    whole = folder / "whole.o"
+    command = [*compiler.command, "-O2", "-flto", "-r", "-flinker-output=nolto-rel", "-nostdlib"]
+    toolchain.run([*command, *map(str, objects), "-o", str(whole)])
+    return whole
+
+
+@pytest.mark.parametrize("mode", ["include", "macro"])
+@pytest.mark.parametrize("features", ["all-near", "all-near,checked,pristine"])
+@RISC
+def test_all_near_in_each_mode(tmp_path, compiler, features, mode):
+    others = features.replace("all-near", "").strip(",")
+    objects = compile_with_runtime(tmp_path, compiler, WORDS, features, *SMALL)
+    for build in builds(compiler):
+        assert link_with_runtime(tmp_path, build, objects, features, mode=mode).ok
+        with pytest.raises(AssertionError, match=REFUSED):
+            link_with_runtime(tmp_path, build, objects, others, mode=mode)
+
+
+@pytest.mark.parametrize("features", ["all-near,non-zero-vma", "all-near,sp-naive", "all-near,base-register=user"])
+def test_where_near_has_no_limit_any_script_does(tmp_path, features):
+    compiler = next(one for one in ALL if one.label == "riscv64-clang")
+    user = (f'-DPERCPU_BASE_REGISTER_HEADER="{HERE / "user_base.hpp"}"',) if "user" in features else ()
+    objects = compile_with_runtime(tmp_path, compiler, WORDS.replace("1000", "5000"), features, *SMALL, *user)
+    for build in builds(compiler):
+        assert link_with_runtime(tmp_path, build, objects, features.replace("all-near,", "")).ok

@@ -9,7 +9,7 @@
 //   PERCPU_PREEMPT         guarded accessors hold the CPU against preemption (preempt.hpp)
 //   PERCPU_ARM_EL2         AArch64: TPIDR_EL2 in place of TPIDR_EL1
 //   PERCPU_RESTARTABLE     word updates are restartable sequences (restart.hpp)
-//   PERCPU_ALL_NEAR        every variable is near
+//   PERCPU_ALL_NEAR        every variable is near; does not link with a script rendered without all-near
 //   PERCPU_PRISTINE        the template is kept apart from the areas (area.hpp)
 //   PERCPU_CHECKED         misuse stops in percpu_panic (area.hpp)
 //   PERCPU_BASE_REGISTER   the base register's name, for kernels whose default one is taken

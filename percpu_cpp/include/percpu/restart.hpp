@@ -35,7 +35,8 @@ extern const RestartEntry _percpu_restart_end[] __attribute__((visibility("hidde
 }  // namespace detail
 
 // The address at which to go on: the start of the sequence that `pc` lies in if its commit has not been
-// executed yet, else `pc`. The table is sorted, by the linker; this is a binary search.
+// executed yet, else `pc`. The table is sorted, by the linker; this is a binary search. After a partial link by
+// GNU ld it is sorted only with `ld -r --unique=percpu_restart` (ldscripts/GUIDE.md); percpu-check looks (T19).
 inline uintptr_t restart_pc(uintptr_t pc) noexcept {
     auto first = reinterpret_cast<uintptr_t>(detail::_percpu_restart_start);
     const auto end = reinterpret_cast<uintptr_t>(detail::_percpu_restart_end);

@@ -35,9 +35,15 @@ class Found(NamedTuple):
     is_complete: bool
 
 
+def all_near(layout: Layout) -> bool:
+    """Whether the runtime says that it accesses every variable as a near one."""
+    return layout.note is not None and "all-near" in layout.note.features
+
+
 def near_beyond(layout: Layout, limit: int) -> list[Variable]:
-    """The variables defined as near that begin or end where no near access reaches."""
-    near = (variable for variable in layout.variables if names.is_near(variable.symbol))
+    """The variables accessed as near that begin or end where no near access reaches."""
+    is_near = names.is_storage if all_near(layout) else names.is_near
+    near = (variable for variable in layout.variables if is_near(variable.symbol))
     return [variable for variable in near if variable.offset is not None and variable.offset + variable.size > limit]
 
 

@@ -18,7 +18,7 @@ from percpu_tools.layout import Layout
 
 Judge = Callable[[Layout, Image], Iterable[Union[Finding, NotJudged]]]
 
-_MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors", "relaxation", "accesses", "gates")
+_MODULES = ("placement", "agreement", "segments", "contents", "sharing", "registers", "constructors", "relaxation", "accesses", "restart", "gates")
 
 
 class Rule(NamedTuple):

@@ -124,15 +124,17 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
 
     Reproduce
       asm("movz %0, #:abs_g0_nc:percpu_storage_x; mrs %1, tpidr_el1; ldr %0, [%1, %0]" ...);
-      with more than 64 KiB of variables in front of x; or a variable defined as near beyond the near reach
+      with more than 64 KiB of variables in front of x; or a variable defined as near beyond the near reach;
+      or all-near, a template beyond it, and a linker script of one's own that defines _percpu_all_near
 
     Mend
       1. `large-template` on AArch64, or :abs_g1: and :abs_g0_nc: together in assembly of one's own.
       2. :abs_g0: in place of :abs_g0_nc:, with which the link fails.
       3. PERCPU_DEFINE in place of PERCPU_DEFINE_NEAR for the large ones; a script that puts near ones first.
+      4. No all-near, or smaller variables.
 
     Evidence
-      The names of near variables; kept relocations (--emit-relocs); else, on AArch64, a movz whose number is
+      The names of near variables, with all-near of all; kept relocations (--emit-relocs); else, on AArch64, a movz whose number is
       added to the base and is what is left of a variable's offset, and on RISC-V and LoongArch64 negative
       offsets from the base register. Nothing is looked at while the template is within the shortest reach.
     """
@@ -157,15 +159,22 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
     told = near_end is not None and layout.load_start is not None and near_end - layout.load_start > limit
     beyond = [] if told else reach.near_beyond(layout, limit)
     for variable in beyond[:1]:
+        all_near = reach.all_near(layout)
         yield Finding(
             "error",
-            f"{variable.name} is defined as near, and lies beyond the reach of near accesses"
+            f"{variable.name} is {'near by all-near' if all_near else 'defined as near'}, "
+            "and lies beyond the reach of near accesses"
             + (f"; {len(beyond) - 1} more such variables" if len(beyond) > 1 else ""),
             symbol=variable.symbol,
             section=variable.section,
             found=f"offset {variable.offset or 0:#x}, {variable.size} bytes",
-            expected=f"near variables below offset {limit:#x}",
+            expected=f"{'all' if all_near else 'near'} variables below offset {limit:#x}",
             fix=(
+                "leave the feature all-near out, and define what is used most with PERCPU_DEFINE_NEAR",
+                "make the variables smaller; a fragment rendered with all-near refuses what is too much, at link",
+            )
+            if all_near
+            else (
                 "collect .percpu..near.* first in the linker script, as the fragment of percpu-ldscript does",
                 "define it with PERCPU_DEFINE in place of PERCPU_DEFINE_NEAR",
             ),
