@@ -86,6 +86,34 @@ def test_a_folder_that_is_not_there(tmp_path):
     assert "cannot be written: No such file or directory" in done.stderr
 
 
+def test_a_depfile_has_the_names_byte_by_byte(tmp_path):
+    """Also of a file whose name is no UTF-8."""
+    script = os.fsencode(tmp_path) + b"/kernel-\xff.ld"
+    with open(script, "w", encoding="utf-8") as stream:
+        stream.write(toolchain.HIGHER_HALF)
+    depfile = tmp_path / "percpu.ld.d"
+    done = run("--cpu-num=4", "--arch=x86_64", f"--script={os.fsdecode(script)}", f"-o{tmp_path / 'percpu.ld'}", f"--depfile={depfile}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert depfile.read_bytes().rstrip().endswith(b" " + script)
+
+
+def test_a_depfile_in_the_place_of_the_fragment(tmp_path):
+    done = run("--cpu-num=4", "--arch=x86_64", "-o", str(tmp_path / "a"), f"--depfile={tmp_path / 'a'}")
+    assert done.returncode == 2 and "--output and --depfile name the same file: " in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_replaced_where_the_depfile_cannot_be_written(tmp_path):
+    target = tmp_path / "percpu.ld"
+    target.write_text("what was there")
+    depfile = tmp_path / "none" / "percpu.ld.d"
+    done = run("--cpu-num=4", "--arch=x86_64", "-o", str(target), f"--depfile={depfile}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"percpu-ldscript: {depfile}: cannot be written: No such file or directory\n"
+    assert target.read_text() == "what was there"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 @pytest.mark.parametrize("linker", ["ld", "lld"])
 @pytest.mark.parametrize("mode", ["insert", "include"])
 @pytest.mark.parametrize("features", [[], ["non-zero-vma"], ["sp-naive"]])

@@ -75,12 +75,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.depfile is not None and options.output is None:
         render.error("--depfile says what --output was made from: give that, too")
+    if options.depfile is not None and options.depfile == options.output:
+        render.error(f"--output and --depfile name the same file: {options.output}")
     return options
 
 
 def _render(options: argparse.Namespace) -> int:
     # Jinja2 takes longer to import than --help takes altogether.
-    from percpu_tools.files import write_atomically
+    from percpu_tools.files import write_together
     from percpu_tools.ldscript import render_fragment
     from percpu_tools.paths import FRAGMENT, ldscripts
 
@@ -112,13 +114,14 @@ def _render(options: argparse.Namespace) -> int:
     if options.output is None:
         with common.stdout() as stream:
             stream.write(text)
-    else:
-        write_atomically(options.output, text)
+        return common.OK
+    texts = {options.output: text}
     if options.depfile is not None:
         # A template of the user's own may extend ours.
         templates = [Path(folder) / FRAGMENT for folder in (options.templates, ldscripts()) if folder is not None]
         files = [*filter(Path.is_file, templates), *(file for script in scripts for file in script.files)]
-        write_atomically(options.depfile, _rule(options.output, files))
+        texts[options.depfile] = _rule(options.output, files)
+    write_together(texts)
     return common.OK
 
 
