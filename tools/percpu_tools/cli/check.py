@@ -131,15 +131,17 @@ def _progress() -> Iterator[None]:
 def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:
     # Only the module of the format that was chosen: Jinja2 alone takes longer to import than a check takes.
     report = importlib.import_module(f"percpu_tools.report.{options.format}")
+    if options.output is None and options.format == "text":
+        with common.stdout() as stream:
+            report.write(reports, stream)
+        return
+    # Whether a program gets a list must depend on what it named, and not on which of them could be judged.
+    text = report.render(reports, **({"as_list": len(options.files) > 1} if options.format == "json" else {}))
     if options.output is not None:
         from percpu_tools.files import write_atomically
 
-        write_atomically(options.output, report.render(reports))
-    elif options.format == "text":
-        with common.stdout() as stream:
-            report.write(reports, stream)
+        write_atomically(options.output, text)
     else:
-        text = report.render(reports)
         with common.stdout() as stream:
             stream.write(text)
 
