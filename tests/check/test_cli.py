@@ -122,6 +122,15 @@ def test_json_of_several_files(good, bad):
     assert [report["file"] for report in json.loads(done.stdout)] == [str(good), str(bad)]
 
 
+def test_json_of_several_files_of_which_one_is_judged(good, tmp_path):
+    """Several were named, so it is a list still."""
+    target = tmp_path / "report.json"
+    done = run("--format", "json", good, tmp_path / "none.elf")
+    assert (done.returncode, [report["file"] for report in json.loads(done.stdout)]) == (2, [str(good)])
+    assert run("--format", "json", "-o", target, good, tmp_path / "none.elf").returncode == 2
+    assert json.loads(target.read_text()) == json.loads(done.stdout)
+
+
 def test_what_the_file_does_not_say_is_null(tmp_path):
     toolchain.link(tmp_path, [toolchain.compile_c(tmp_path, toolchain.KERNEL)], [toolchain.HIGHER_HALF])
     done = run("--format", "json", tmp_path / "kernel.elf")

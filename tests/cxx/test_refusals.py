@@ -46,6 +46,10 @@ REFUSALS = [
         "stack protector reads gs:40",
         id="stack-protector",
     ),
+    *(
+        pytest.param("x86_64", (*FREESTANDING, "-mcmodel=large", *layout), "compile with -mcmodel=kernel", id=f"large-{name}")
+        for name, layout in (("zero-vma", ()), ("in-image", ("-DPERCPU_NON_ZERO_VMA",)))
+    ),
     pytest.param("x86_64", (*FREESTANDING, "-DPERCPU_BASE_REGISTER=user"), "PERCPU_BASE_REGISTER_HEADER", id="user"),
 ]
 
@@ -57,6 +61,18 @@ def test_refused(tmp_path, arch, flags, words):
     done = compile_object(GXX[arch], HERE / "counts.cpp", tmp_path / "counts.o", *flags, *extra)
     assert done.returncode != 0
     assert re.search(f"error: .*percpu: .*{words}", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(("clang++-19", "-mcmodel=large"), id="clang"),
+        pytest.param(("g++", "-mcmodel=large", "-DPERCPU_SP_NAIVE"), id="naive"),
+    ],
+)
+def test_the_large_code_model_is_refused_only_where_it_cannot_be(tmp_path, command):
+    done = compile_object(command, HERE / "counts.cpp", tmp_path / "counts.o", *FREESTANDING)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILERS)

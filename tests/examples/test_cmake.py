@@ -54,6 +54,10 @@ class Project:
     def kernel(self) -> Path:
         return self.folder / "build" / "kernel.elf"
 
+    @property
+    def fragment(self) -> Path:
+        return self.folder / "build" / "kernel.elf.percpu" / "percpu.ld"
+
     def report(self) -> dict[str, object]:
         found = json.loads(run("percpu-check", "--format=json", self.kernel, cwd=self.folder).stdout)
         assert isinstance(found, dict)
@@ -82,11 +86,42 @@ def test_features_reach_compiler_and_linker(project: Project) -> None:
     assert all("-DPERCPU_NON_ZERO_VMA" in line and "-DPERCPU_BASE_REGISTER=fs" in line for line in compiled)
 
 
-@pytest.mark.parametrize("spelling", ["-T{}", "SHELL:-Xlinker -T -Xlinker {}"])
-def test_the_script_is_seen_however_it_is_spelled(project: Project, spelling: str) -> None:
+# Where the script can be named, and where percpu_target looks for it.
+NAMED = {
+    "glued": SCRIPT.format('"-T{}"'),
+    "xlinker": SCRIPT.format('"SHELL:-Xlinker -T -Xlinker {}"'),
+    "linker-shell": SCRIPT.format('"LINKER:SHELL:-T {}"'),
+    "link-flags": 'set_target_properties(kernel.elf PROPERTIES LINK_FLAGS "-T {}")',
+    "link-libraries": "target_link_libraries(kernel.elf PRIVATE -Wl,-T,{})",
+    "link-libraries-two-words": 'target_link_libraries(kernel.elf PRIVATE "-T {}")',
+    "library": """\
+add_library(board INTERFACE)
+target_link_options(board INTERFACE LINKER:-T,{})
+target_link_libraries(kernel.elf PRIVATE board)
+""",
+    "library-of-a-library": """\
+add_library(board INTERFACE)
+target_link_options(board INTERFACE LINKER:-T,{})
+add_library(boards::board ALIAS board)
+file(WRITE ${{CMAKE_CURRENT_BINARY_DIR}}/empty.cpp "")
+add_library(drivers STATIC ${{CMAKE_CURRENT_BINARY_DIR}}/empty.cpp)
+target_link_libraries(drivers PRIVATE boards::board)
+target_link_libraries(kernel.elf PRIVATE drivers)
+""",
+    "said": SCRIPT.format("$<$<CONFIG:>:LINKER:-T,{}>"),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_the_script_is_seen_wherever_it_is_named(project: Project, case: str) -> None:
     script = project.folder / "kernel.ld"
-    project.configure("percpu_target(kernel.elf CPU_NUM 2)", SCRIPT.format(f'"{spelling.format(script)}"'))
+    # Without the script, the fragment would be inserted after .data.
+    script.write_text(script.read_text().replace("  .bss :", "  .late : { *(.late) }\n  .bss :"))
+    said = " SCRIPT kernel.ld" if case == "said" else ""
+    output = project.configure(f"percpu_target(kernel.elf CPU_NUM 2{said})", NAMED[case].format(script))
+    assert "Warning" not in output
     project.build()
+    assert "INSERT AFTER .late;" in project.fragment.read_text()
     before = project.kernel.stat().st_mtime_ns
     script.write_text(script.read_text() + "\n/* changed */\n")
     project.build()
@@ -102,20 +137,40 @@ def test_a_part_of_the_script_is_seen(project: Project) -> None:
     folders = "target_link_directories(kernel.elf PRIVATE parts)\n"
     project.configure("percpu_target(kernel.elf CPU_NUM 2)", USUAL_SCRIPT + folders)
     project.build()
-    fragment = project.folder / "build" / "kernel.elf.percpu" / "percpu.ld"
     before = project.kernel.stat().st_mtime_ns
-    assert "INSERT AFTER .late" in fragment.read_text()
+    assert "INSERT AFTER .late" in project.fragment.read_text()
     part.write_text(".later : { *(.later) }\n")
     project.build()
-    assert "INSERT AFTER .later" in fragment.read_text() and project.kernel.stat().st_mtime_ns > before
+    assert "INSERT AFTER .later" in project.fragment.read_text() and project.kernel.stat().st_mtime_ns > before
     assert "no work to do" in project.build()
+
+
+def test_a_script_that_may_hide_in_a_generator_expression(project: Project) -> None:
+    hidden = SCRIPT.format('"$<$<CONFIG:>:LINKER:-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld;LINKER:-z,now>"')
+    warning = project.configure("percpu_target(kernel.elf CPU_NUM 2)", hidden)
+    assert "CMake Warning" in warning and "no linker script is found" in warning
+    assert "$<$<CONFIG:>:LINKER:-T," in warning and "percpu_target(kernel.elf SCRIPT kernel.ld ...)" in warning
+    assert "Warning" not in project.configure("percpu_target(kernel.elf CPU_NUM 2 SCRIPT none)", hidden)
+    assert "Warning" not in project.configure("percpu_target(kernel.elf CPU_NUM 2)", USUAL_SCRIPT + hidden)
+
+
+def test_folders_of_scripts_are_folders(project: Project) -> None:
+    """The compiler, which is named by its path, is none."""
+    more = SCRIPT.format("-L/one LINKER:-L,/two LINKER:--library-path=/three -L /four -Llost -B/five")
+    library = "add_library(board INTERFACE)\ntarget_link_directories(board INTERFACE /six)\n"
+    used = "target_link_libraries(kernel.elf PRIVATE board)\n"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", USUAL_SCRIPT + more + library + used)
+    commands = run("ninja", "-C", "build", "-t", "commands", cwd=project.folder).stdout.splitlines()
+    rendering = next(line for line in commands if " render " in line).split()
+    folders = [word for before, word in zip(rendering, rendering[1:]) if before == "-L"]
+    assert sorted(folders) == ["/four", "/one", "/six", "/three", "/two"]
 
 
 def test_lld(project: Project) -> None:
     lld = f"target_link_options(kernel.elf PRIVATE -fuse-ld=lld -B{LLD_FOLDER})\n"
     project.configure("percpu_target(kernel.elf CPU_NUM 2)", USUAL_SCRIPT + lld)
     project.build()
-    assert " *   linker      lld\n" in (project.folder / "build" / "kernel.elf.percpu" / "percpu.ld").read_text()
+    assert " *   linker      lld\n" in project.fragment.read_text()
 
 
 def test_include_mode(project: Project) -> None:
@@ -156,6 +211,11 @@ REFUSED = {
     ),
     "too-early": (
         "percpu_target(kernel.elf CPU_NUM 4)\nset(CMAKE_EXE_LINKER_FLAGS -Wl,-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld)",
+        "which GNU ld would read before the fragment",
+    ),
+    "too-early-by-a-property": (
+        "percpu_target(kernel.elf CPU_NUM 4)\n"
+        "set_target_properties(kernel.elf PROPERTIES LINK_FLAGS -Wl,-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld)",
         "which GNU ld would read before the fragment",
     ),
     "folder": ("add_subdirectory(part)", "is a target of"),

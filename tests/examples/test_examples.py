@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,8 +72,11 @@ SYSTEMS: dict[str, tuple[str, Configure, Command]] = {
 
 @pytest.fixture(scope="module", params=SYSTEMS)
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Example:
-    folder, configure, make = SYSTEMS[request.param]
-    place = tmp_path_factory.mktemp(request.param)
+    return copied(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def copied(system: str, place: Path) -> Example:
+    folder, configure, make = SYSTEMS[system]
     shutil.copytree(HERE / folder, place / "examples" / folder)
     shutil.copy(HERE / "kernel.ld", place / "examples")
     shutil.copytree(CHECKOUT / "tests" / "boot" / "kernel", place / "boot" / "kernel")
@@ -137,3 +141,21 @@ def test_a_change_of_cpu_num_links_and_compiles_nothing(example: Example) -> Non
     before = times(example.result, *RESULTS)
     example.build(6)
     assert times(example.result, *RESULTS) == before
+
+
+def test_make_sees_what_was_said_on_the_command_line(tmp_path: Path) -> None:
+    """A flag has no time of change, and `make FEATURES=...` must not find everything up to date."""
+    example = copied("make", tmp_path)
+
+    def layout() -> object:
+        return json.loads(run("percpu-check", "--format=json", example.kernel, cwd=example.folder).stdout)["layout"]
+
+    example.build(4)
+    assert layout() == "zero-vma"
+    for said in ("FEATURES=non-zero-vma", "FEATURES=", "CXX=clang++-19"):
+        before = times(example.result, *OBJECTS)
+        run("make", "-j2", "CPU_NUM=4", said, cwd=example.folder)
+        after = times(example.result, *OBJECTS)
+        assert after.keys() == before.keys() and all(after[name] > before[name] for name in after), said
+        assert layout() == ("in-image" if said == "FEATURES=non-zero-vma" else "zero-vma")
+        assert "Nothing to be done" in run("make", "-j2", "CPU_NUM=4", said, cwd=example.folder).stdout

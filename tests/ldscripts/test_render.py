@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 import pytest
@@ -50,7 +51,12 @@ def _umask() -> int:
         (["--cpu-num=4", "--cache-line=48"], "the cache line is 48 bytes: expected a power of two"),
         (["--cpu-num=4", "--insert-after=a b"], "the section to insert after is 'a b'"),
         (["--cpu-num=4", "--load-offset=1); EVIL("], "the load offset is '1); EVIL('"),
-        (["--cpu-num=4", "--load-offset=(1"], "its parentheses do not match"),
+        (["--cpu-num=4", "--load-offset=(1"], "the load offset is '(1': its parentheses do not match"),
+        (["--cpu-num=4", "--load-offset=1 +"], "the load offset is '1 +': there is no value behind '+'"),
+        (["--cpu-num=4", "--load-offset=foo bar"], "the load offset is 'foo bar': there is no operator between 'foo' and 'bar'"),
+        (["--cpu-num=4", "--templates=/nonexistent/here"], "/nonexistent/here: there is no folder of that name"),
+        (["--cpu-num=4", "--templates=/dev/null"], "/dev/null: it is no folder"),
+        (["--cpu-num=4", "--templates=/usr"], "/usr: there is no percpu.ld.j2 in that folder"),
         (["--cpu-num=4", "--templates=/nonexistent/here", "--insert-after=;"], "the section to insert after"),
     ],
 )
@@ -78,6 +84,34 @@ def test_a_folder_that_is_not_there(tmp_path):
     done = run("--cpu-num", "4", "--arch", "x86_64", "-o", str(tmp_path / "none" / "percpu.ld"))
     assert done.returncode == 2
     assert "cannot be written: No such file or directory" in done.stderr
+
+
+def test_a_depfile_has_the_names_byte_by_byte(tmp_path):
+    """Also of a file whose name is no UTF-8."""
+    script = os.fsencode(tmp_path) + b"/kernel-\xff.ld"
+    with open(script, "w", encoding="utf-8") as stream:
+        stream.write(toolchain.HIGHER_HALF)
+    depfile = tmp_path / "percpu.ld.d"
+    done = run("--cpu-num=4", "--arch=x86_64", f"--script={os.fsdecode(script)}", f"-o{tmp_path / 'percpu.ld'}", f"--depfile={depfile}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert depfile.read_bytes().rstrip().endswith(b" " + script)
+
+
+def test_a_depfile_in_the_place_of_the_fragment(tmp_path):
+    done = run("--cpu-num=4", "--arch=x86_64", "-o", str(tmp_path / "a"), f"--depfile={tmp_path / 'a'}")
+    assert done.returncode == 2 and "--output and --depfile name the same file: " in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_replaced_where_the_depfile_cannot_be_written(tmp_path):
+    target = tmp_path / "percpu.ld"
+    target.write_text("what was there")
+    depfile = tmp_path / "none" / "percpu.ld.d"
+    done = run("--cpu-num=4", "--arch=x86_64", "-o", str(target), f"--depfile={depfile}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"percpu-ldscript: {depfile}: cannot be written: No such file or directory\n"
+    assert target.read_text() == "what was there"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize("linker", ["ld", "lld"])
@@ -114,20 +148,57 @@ def test_a_folder_of_the_users_overrides_one_block(tmp_path):
     assert set(ours.splitlines()) <= set(theirs.splitlines())
 
 
-def test_an_empty_folder_of_the_users_changes_nothing(tmp_path):
-    assert render_fragment(4, "x86_64", templates=tmp_path) == render_fragment(4, "x86_64")
-
-
-def test_mistakes_in_a_users_template_are_named(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fine\n{% if %}\n", ":2: Expected an expression, got 'end of statement block'"),
+        ("\n{{ missing }}", ":2: 'missing' is undefined"),
+        ("{{ cpu_num.half }}", ":1: 'int object' has no attribute 'half'"),
+        ('{% extends "none.ld.j2" %}', ":1: there is no template 'none.ld.j2' in "),
+        ('{% include "../percpu.ld.j2" %}', ":1: there is no template '../percpu.ld.j2' in "),
+        ('{% include "/etc/passwd" %}', ":1: there is no template '/etc/passwd' in "),
+        ("fine\n{{ 1/0 }}", ":2: ZeroDivisionError: division by zero"),
+        ('{{ "%d" % "x" }}', ":1: TypeError: %d format: a "),
+        ("{% macro one(a) %}{% endmacro %}\n\n{{ one(1, 2) }}", ":3: TypeError: macro 'one' takes not more than 1 argument"),
+        ('{% extends "percpu/percpu.ld.j2" %}\n{% block extra_sections %}\n{{ 1/0 }}{% endblock %}', ":3: ZeroDivisionError"),
+        ("fine\n\xff\n", ":2: it is not UTF-8 text"),
+        ('\n{% extends "percpu.ld.j2" %}', ":2: the template takes itself in, without end"),
+        ('{% include "percpu.ld.j2" %}', ":1: the template takes itself in, without end"),
+        ("{% macro one() %}\n{{ one() }}{% endmacro %}{{ one() }}", ":2: it calls itself, without end"),
+    ],
+)
+def test_mistakes_in_a_users_template_are_named(tmp_path, text, message):
     template = tmp_path / "percpu.ld.j2"
-    template.write_text("fine\n{% if %}\n")
-    with pytest.raises(PercpuError, match=r"percpu\.ld\.j2:2: "):
-        render_fragment(4, "x86_64", templates=tmp_path)
-    template.write_text("{{ missing }}")
-    with pytest.raises(PercpuError, match="'missing' is undefined"):
-        render_fragment(4, "x86_64", templates=tmp_path)
-    template.write_text('{% extends "none.ld.j2" %}')
-    with pytest.raises(PercpuError, match="'none.ld.j2' is not found"):
+    template.write_text(text, encoding="latin-1")
+    target = tmp_path / "percpu.ld"
+    done = run("--cpu-num=4", "--arch=x86_64", f"--templates={tmp_path}", "-o", str(target))
+    first, *mends = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert first.startswith(f"percpu-ldscript: {template}{message}")
+    takes_itself = "takes itself" in message
+    assert mends == ['  mend: write {% extends "percpu/percpu.ld.j2" %} for the template of percpu'] * takes_itself
+    assert not target.exists()
+
+
+def test_the_template_with_the_mistake_is_named(tmp_path):
+    """It need not be the one that was asked for."""
+    (tmp_path / "board.ld.j2").write_text('{% include "part.ld.j2" %}')
+    part = tmp_path / "part.ld.j2"
+    for text, message in ((b"\n{{ 1/0 }}", ":2: ZeroDivisionError"), (b"\xff", ":1: it is not UTF-8 text")):
+        part.write_bytes(text)
+        with pytest.raises(PercpuError, match=f"^{re.escape(str(part))}{message}"):
+            render_template(tmp_path / "board.ld.j2", 4, "x86_64")
+    with pytest.raises(PercpuError, match="there is no template 'none.ld.j2' in "):
+        render_template(tmp_path / "none.ld.j2", 4, "x86_64")
+
+
+def test_a_template_that_may_not_be_read(tmp_path):
+    template = tmp_path / "percpu.ld.j2"
+    template.write_text("fine")
+    template.chmod(0)
+    if os.access(template, os.R_OK):
+        pytest.skip("root may read everything")
+    with pytest.raises(PercpuError, match="percpu.ld.j2: cannot be read: Permission denied"):
         render_fragment(4, "x86_64", templates=tmp_path)
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from percpu_tools import targets, userscript
 from percpu_tools.errors import PercpuError
+from percpu_tools.expressions import flaw
 from percpu_tools.paths import FRAGMENT, ldscripts
 from percpu_tools.version import __version__
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import BaseLoader, Environment
 
 LINKERS = ("ld", "lld")
 MODES = ("insert", "include")
@@ -23,6 +25,7 @@ MODES = ("insert", "include")
 BSS_BOUNDS = (("__bss_start", "__bss_end"), ("_sbss", "_ebss"), ("_bss_start", "_bss_end"))
 
 _NAME = re.compile(r"[A-Za-z0-9_.$-]+")
+_OFFSET_EXAMPLE = "for instance 0xffffffff80000000, or the name of a symbol of yours"
 
 
 def render_fragment(
@@ -43,13 +46,15 @@ def render_fragment(
     `mode` is `insert` (given to the linker beside the user's script) or `include` (named inside SECTIONS
     of it). `load_offset` is the expression VMA - LMA of the user's script where its sections carry
     AT(...). `insert_after` is the output section to follow, as `userscript.find_place` says. `templates` is a
-    folder of the user's, whose percpu.ld.j2 is taken in place of ours.
+    folder of the user's, whose percpu.ld.j2 is taken in place of ours; it must have one.
 
     `region` is the one of the user's MEMORY that the areas lie in (`>RAM`). `load_region` is another one, where the
     template is and stays (`>FLASH`), for firmware that runs from there: with the feature `pristine`, `init` copies it
     into every area. The same as `region`, the template is loaded there itself, also behind a .data that is not.
     """
     context = _context(cpu_num, arch, features, linker, mode, load_offset, cache_line, insert_after, region, load_region)
+    if templates is not None:
+        _check_folder(templates)
     return _render(FRAGMENT, context, templates)
 
 
@@ -176,46 +181,120 @@ def _load_offset(value: str | int | None) -> str | None:
     if not isinstance(value, str) or not value.strip() or re.search(r"""[;{}"'\\\n]|/\*|\*/""", value):
         raise PercpuError(
             f"the load offset is {value!r}: expected an expression of the linker script",
-            fix="for instance 0xffffffff80000000, or the name of a symbol of yours",
+            fix=_OFFSET_EXAMPLE,
         )
-    if not _balanced(value):
-        raise PercpuError(f"the load offset is {value!r}: its parentheses do not match")
+    wrong = flaw(value)
+    if wrong is not None:
+        raise PercpuError(f"the load offset is {value!r}: {wrong}", fix=_OFFSET_EXAMPLE)
     return value.strip()
-
-
-def _balanced(expression: str) -> bool:
-    depth = 0
-    for character in expression:
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def _render(name: str, context: Mapping[str, Any], folder: str | os.PathLike[str] | None) -> str:
     import jinja2
 
+    # The files of the templates that were read.
+    files: set[str] = set()
     try:
-        text = _environment(folder).get_template(name).render(context)
-    except jinja2.TemplateNotFound as error:
-        raise PercpuError(f"linker-script template {error.name!r} is not found in {folder or ldscripts()}") from error
+        text = _environment(folder, files).get_template(name).render(context)
+    except PercpuError:
+        raise
     except jinja2.TemplateSyntaxError as error:
         raise PercpuError(f"{error.filename or name}:{error.lineno}: {error.message}") from error
-    except jinja2.TemplateError as error:
-        raise PercpuError(f"linker-script template {name}: {error}") from error
+    except jinja2.TemplateNotFound as error:
+        raise PercpuError(
+            f"{_place(error, files)}there is no template {error.name!r} in {folder or ldscripts()}"
+        ) from error
+    except RecursionError as error:
+        raise _endless(error, files) from error
+    except Exception as error:
+        # A template may do anything that Python can.
+        kind = "" if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: "
+        raise PercpuError(f"{_place(error, files) or f'{name}: '}{kind}{error}") from error
     return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
 
 
-def _environment(folder: str | os.PathLike[str] | None) -> Environment:
+def _environment(folder: str | os.PathLike[str] | None, files: set[str]) -> Environment:
     import jinja2
 
-    ours = jinja2.FileSystemLoader(ldscripts())
+    ours = _loader(ldscripts(), files)
     loaders: list[jinja2.BaseLoader] = [ours, jinja2.PrefixLoader({"percpu": ours})]
     if folder is not None:
-        loaders.insert(0, jinja2.FileSystemLoader(folder))
+        loaders.insert(0, _loader(Path(folder), files))
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+    )
+
+
+def _loader(folder: Path, files: set[str]) -> BaseLoader:
+    """As Jinja2's loader of a folder, which does not say which file it could not read."""
+    import jinja2
+    from jinja2.loaders import split_template_path
+
+    def load(name: str) -> tuple[str, str, None] | None:
+        path = folder.joinpath(*split_template_path(name))
+        if not os.path.isfile(path):
+            return None
+        files.add(str(path))
+        return _read(path), str(path), None
+
+    return jinja2.FunctionLoader(load)
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise PercpuError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PercpuError(f"{path}:{line}: it is not UTF-8 text, by the byte {data[error.start]:#x}") from error
+
+
+def _last_line(error: Exception, files: set[str]) -> tuple[str, int] | None:
+    """The template and its line that were at work. Jinja2 has made the traceback one of the templates."""
+    places = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename in files
+    ]
+    return places[-1] if places else None
+
+
+def _place(error: Exception, files: set[str]) -> str:
+    """What a message about the error begins with."""
+    found = _last_line(error, files)
+    return f"{found[0]}:{found[1]}: " if found else ""
+
+
+def _endless(error: RecursionError, files: set[str]) -> PercpuError:
+    found = _last_line(error, files)
+    if found is not None:
+        path, number = Path(found[0]), found[1]
+        lines = _read(path).splitlines()
+        if number <= len(lines) and re.search(rf"""["']{re.escape(path.name)}["']""", lines[number - 1]):
+            own = f'write {{% extends "percpu/{FRAGMENT}" %}} for the template of percpu'
+            return PercpuError(
+                f"{path}:{number}: the template takes itself in, without end", fix=own if path.name == FRAGMENT else ()
+            )
+    return PercpuError(f"{_place(error, files)}it calls itself, without end")
+
+
+def _check_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder of the user's that has no fragment: ours would be taken, and nobody would know."""
+    name = os.fspath(folder)
+    if not os.path.exists(name):
+        why = "there is no folder of that name"
+    elif not os.path.isdir(name):
+        why = "it is no folder"
+    elif not os.path.isfile(os.path.join(name, FRAGMENT)):
+        why = f"there is no {FRAGMENT} in that folder"
+    else:
+        return
+    raise PercpuError(
+        f"{name}: {why}, to be taken in place of percpu's own",
+        fix=f"write one there; it may begin with {{% extends \"percpu/{FRAGMENT}\" %}}",
     )

@@ -15,6 +15,7 @@ from percpu_tools.errors import PercpuError
 if TYPE_CHECKING:
     from percpu_tools.checker import Report
 
+_PROG = "percpu-check"
 FORMATS = ("text", "json", "sarif", "svg", "html")
 
 _EXAMPLES = """\
@@ -43,7 +44,11 @@ exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = common.parser("percpu-check", "Judge the per-CPU data of linked ELF files.", _EXAMPLES)
+    return common.run(_PROG, lambda: _run(_options(arguments)))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = common.parser(_PROG, "Judge the per-CPU data of linked ELF files.", _EXAMPLES)
     parser.add_argument("files", nargs="*", metavar="ELF", help="a linked kernel or program")
     parser.add_argument("--format", choices=FORMATS, default="text", help="text (the default), json, sarif, or a picture of the area: svg, html")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the report there in place of standard output")
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name at least one ELF file")
     if options.format == "svg" and len(options.files) > 1:
         parser.error(f"--format svg draws one file, and {len(options.files)} are named: name one, or use --format html")
-    return common.run(parser.prog, lambda: _run(parser.prog, options))
+    return options
 
 
 def _bytes(text: str) -> int:
@@ -70,15 +75,15 @@ def _bytes(text: str) -> int:
     return int(text)
 
 
-def _run(prog: str, options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     if options.list_rules:
         return _list_rules()
     if options.explain is not None:
         return _explain(options.explain)
-    return _check(prog, options)
+    return _check(options)
 
 
-def _check(prog: str, options: argparse.Namespace) -> int:
+def _check(options: argparse.Namespace) -> int:
     from percpu_tools.checker import check
     from percpu_tools.config import find_config, read_config
 
@@ -101,7 +106,7 @@ def _check(prog: str, options: argparse.Namespace) -> int:
             reports.append(report)
         except PercpuError as error:
             # The other files are still judged; the exit status remembers.
-            common.complain(prog, error)
+            common.complain(_PROG, error)
             failed = True
     if reports:
         _write(reports, options)
@@ -126,14 +131,19 @@ def _progress() -> Iterator[None]:
 def _write(reports: Sequence[Report], options: argparse.Namespace) -> None:
     # Only the module of the format that was chosen: Jinja2 alone takes longer to import than a check takes.
     report = importlib.import_module(f"percpu_tools.report.{options.format}")
+    if options.output is None and options.format == "text":
+        with common.stdout() as stream:
+            report.write(reports, stream)
+        return
+    # Whether a program gets a list must depend on what it named, and not on which of them could be judged.
+    text = report.render(reports, **({"as_list": len(options.files) > 1} if options.format == "json" else {}))
     if options.output is not None:
         from percpu_tools.files import write_atomically
 
-        write_atomically(options.output, report.render(reports))
-    elif options.format == "text":
-        report.write(reports, sys.stdout)
+        write_atomically(options.output, text)
     else:
-        sys.stdout.write(report.render(reports))
+        with common.stdout() as stream:
+            stream.write(text)
 
 
 def _list_rules() -> int:
@@ -141,8 +151,9 @@ def _list_rules() -> int:
 
     rules = all_rules()
     width = max(len(rule.slug) for rule in rules)
-    for rule in rules:
-        print(f"{rule.id}  {rule.slug:<{width}}  {rule.title}")
+    with common.stdout() as stream:
+        for rule in rules:
+            print(f"{rule.id}  {rule.slug:<{width}}  {rule.title}", file=stream)
     return common.OK
 
 
@@ -150,7 +161,8 @@ def _explain(name: str) -> int:
     from percpu_tools.rules import find_rule
 
     rule = find_rule(name)
-    print(f"{rule.id} {rule.slug}: {rule.title}\n\n{rule.explanation}")
+    with common.stdout() as stream:
+        print(f"{rule.id} {rule.slug}: {rule.title}\n\n{rule.explanation}", file=stream)
     return common.OK
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NoReturn, TextIO
 
 from percpu_tools.errors import PercpuError
 from percpu_tools.names import printable
@@ -15,8 +16,20 @@ from percpu_tools.names import printable
 OK, FINDINGS, FAILED = 0, 1, 2
 
 
-def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose help and complaints are written as everything else is."""
+
+    def print_help(self, file: IO[str] | None = None) -> None:
+        with stdout() as stream:
+            print(self.format_help(), end="", file=file or stream)
+
+    def error(self, message: str) -> NoReturn:
+        _say(f"{self.format_usage()}{self.prog}: error: {message}")
+        raise SystemExit(FAILED)
+
+
+def parser(prog: str, description: str, examples: str) -> Parser:
+    result = Parser(
         prog=prog,
         description=description,
         epilog="examples:\n" + examples,
@@ -34,28 +47,64 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from percpu_tools.version import __version__
 
-        print(f"{parser.prog} {__version__}")
+        with stdout() as stream:
+            print(f"{parser.prog} {__version__}", file=stream)
         parser.exit()
 
 
 def run(prog: str, command: Callable[[], int]) -> int:
-    """The exit status of `command`; no traceback reaches the user."""
+    """The exit status of `command`, which reads its arguments too; no traceback reaches the user."""
+    if sys.stderr is None:
+        # It is closed, and print() would take standard output in its place.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
     try:
-        status = command()
-        sys.stdout.flush()
-        return status
+        return command()
     except PercpuError as error:
         complain(prog, error)
         return FAILED
     except BrokenPipeError:
-        # The reader (`| head`) has gone. Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`| head`) has gone, and wants to hear no more.
+        _silence(sys.stdout)
         return FAILED
     except KeyboardInterrupt:
         return 130
 
 
+@contextmanager
+def stdout() -> Iterator[TextIO]:
+    """Standard output, to write to in a `with` statement: what could not be written is an error, as with any file."""
+    if sys.stdout is None:
+        raise PercpuError("standard output cannot be written: it is closed")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence(sys.stdout)
+        raise PercpuError(f"standard output cannot be written: {error.strerror}") from error
+    except UnicodeEncodeError as error:
+        raise PercpuError(
+            f"standard output cannot be written: its encoding, {error.encoding}, has no {ascii(error.object[error.start])}",
+            fix="set PYTHONIOENCODING=utf-8",
+        ) from error
+
+
 def complain(prog: str, error: PercpuError) -> None:
-    print(f"{prog}: {printable(error.message)}", file=sys.stderr)
-    for mend in error.fix:
-        print(f"  mend: {printable(mend)}", file=sys.stderr)
+    lines = [f"{prog}: {printable(error.message)}", *(f"  mend: {printable(mend)}" for mend in error.fix)]
+    _say("\n".join(lines))
+
+
+def _say(text: str) -> None:
+    """Print to stderr; the exit status says the rest where that cannot be written either."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what Python still holds for `stream` nowhere: it tries once more at exit, and complains then."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from percpu_tools import paths, targets
 from percpu_tools.cli import common
 
+_PROG = "percpu-config"
 _EXAMPLES = """\
   g++ $(percpu-config --includes) -c kernel.cpp
   g++ $(percpu-config --includes) -c $(percpu-config --sources)
@@ -19,7 +20,11 @@ _EXAMPLES = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = common.parser("percpu-config", "Print what a build needs to know of percpu.", _EXAMPLES)
+    return common.run(_PROG, lambda: _print(_options(arguments)))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = common.parser(_PROG, "Print what a build needs to know of percpu.", _EXAMPLES)
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--includes", action="store_true", help="the compiler's -I flag for the headers")
     choice.add_argument("--sources", action="store_true", help="the C++ sources to compile into the kernel, one a line")
@@ -43,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("arch_of", "linker_of", "scripts_of"):
         if getattr(options, name) == []:
             parser.error(f"argument --{name.replace('_', '-')}: expected a command")
-    return common.run(parser.prog, lambda: _print(options))
+    return options
 
 
 def _print(options: argparse.Namespace) -> int:
@@ -64,8 +69,9 @@ def _print(options: argparse.Namespace) -> int:
         lines = [str(paths.gdb_extension())]
     else:
         lines = [str(paths.toolpath())]
-    for line in lines:
-        print(line)
+    with common.stdout() as stream:
+        for line in lines:
+            print(line, file=stream)
     return common.OK
 
 

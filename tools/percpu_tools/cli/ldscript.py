@@ -12,6 +12,7 @@ from percpu_tools import targets, userscript
 from percpu_tools.cli import common
 from percpu_tools.scriptfiles import read_script
 
+_PROG = "percpu-ldscript"
 _EXAMPLES = """\
   percpu-ldscript render --cpu-num 4 --arch x86_64 -o percpu.ld
   ld -T percpu.ld -T kernel.ld ...                  (GNU ld: percpu.ld first)
@@ -24,7 +25,11 @@ _EXAMPLES = """\
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = common.parser("percpu-ldscript", "Render the per-CPU fragment of a linker script.", _EXAMPLES)
+    return common.run(_PROG, lambda: _render(_options(arguments)))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = common.parser(_PROG, "Render the per-CPU fragment of a linker script.", _EXAMPLES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     render = commands.add_parser("render", help="write the fragment", allow_abbrev=False)
     # CPU_NUM is read as text, so that "four" and 1.5 get the same message here as in an SConstruct.
@@ -70,12 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.depfile is not None and options.output is None:
         render.error("--depfile says what --output was made from: give that, too")
-    return common.run(parser.prog, lambda: _render(options))
+    if options.depfile is not None and options.depfile == options.output:
+        render.error(f"--output and --depfile name the same file: {options.output}")
+    return options
 
 
 def _render(options: argparse.Namespace) -> int:
     # Jinja2 takes longer to import than --help takes altogether.
-    from percpu_tools.files import write_atomically
+    from percpu_tools.files import write_together
     from percpu_tools.ldscript import render_fragment
     from percpu_tools.paths import FRAGMENT, ldscripts
 
@@ -105,14 +112,16 @@ def _render(options: argparse.Namespace) -> int:
     if options.mode == "include" and targets.parse_features(options.feature, options.arch).layout == "zero-vma":
         userscript.refuse_segments("\n".join(script.text for script in scripts), text, " and ".join(options.script))
     if options.output is None:
-        sys.stdout.write(text)
-    else:
-        write_atomically(options.output, text)
+        with common.stdout() as stream:
+            stream.write(text)
+        return common.OK
+    texts = {options.output: text}
     if options.depfile is not None:
         # A template of the user's own may extend ours.
         templates = [Path(folder) / FRAGMENT for folder in (options.templates, ldscripts()) if folder is not None]
         files = [*filter(Path.is_file, templates), *(file for script in scripts for file in script.files)]
-        write_atomically(options.depfile, _rule(options.output, files))
+        texts[options.depfile] = _rule(options.output, files)
+    write_together(texts)
     return common.OK
 
 

@@ -15,6 +15,8 @@
 #   ARCH ARCH             where it is not what the compiler says
 #   LINKER ld|lld         where it is not what the compiler says
 #   MODE insert|include   include: the target's script says INCLUDE percpu.ld
+#   SCRIPT FILE...        the target's linker scripts, where its options do not show them: they are named by a
+#                         generator expression, or by a toolchain. They are not added. none: it has none
 #   LOAD_OFFSET EXPR      virtual minus physical address
 #   REGION NAME           of a script with MEMORY, the region for the areas
 #   LOAD_REGION NAME      the region in which the template is and stays (pristine)
@@ -22,7 +24,8 @@
 #   CHECK error|warn|off  what a finding is; error
 #   CHECK_OPTIONS O...    options for percpu-check
 #
-# It looks at the target's options when the folder has been read to its end, so they may be set behind it.
+# It looks at the options of the target, and of the libraries that it links, when the folder has been read to its end,
+# so they may be set behind it.
 
 if(CMAKE_VERSION VERSION_LESS 3.20)
   set(percpu_FOUND FALSE)
@@ -43,7 +46,7 @@ endforeach()
 
 set(_PERCPU_CMAKE_FOLDER "${CMAKE_CURRENT_LIST_DIR}")
 set(_PERCPU_ONE_VALUE CPU_NUM ARCH LINKER MODE LOAD_OFFSET REGION LOAD_REGION CACHE_LINE CHECK)
-set(_PERCPU_VALUES FEATURES CHECK_OPTIONS)
+set(_PERCPU_VALUES FEATURES SCRIPT CHECK_OPTIONS)
 
 function(percpu_target target)
   if(NOT TARGET ${target})
@@ -73,7 +76,9 @@ endfunction()
 function(_percpu_finish arguments)
   list(POP_FRONT arguments target)
   cmake_parse_arguments(given "" "${_PERCPU_ONE_VALUE}" "${_PERCPU_VALUES}" ${arguments})
-  _percpu_command(compiler ${target} COMPILE_OPTIONS "${CMAKE_CXX_FLAGS}")
+  get_target_property(options ${target} COMPILE_OPTIONS)
+  _percpu_plain(options ignored "${options}")
+  _percpu_command(compiler "${CMAKE_CXX_FLAGS}" ${options})
   if(NOT given_ARCH)
     _percpu_ask(given_ARCH ${target} --arch-of ${compiler})
   endif()
@@ -108,21 +113,15 @@ macro(_percpu_fragment target)
   # Ninja makes the folders of what it builds, make does not.
   file(MAKE_DIRECTORY "${folder}")
   set(fragment "${folder}/percpu.ld")
-  _percpu_command(link ${target} LINK_OPTIONS "${CMAKE_CXX_FLAGS} ${CMAKE_EXE_LINKER_FLAGS}")
+  _percpu_link_options(${target})
+  _percpu_command(link "${link_flags}" ${link_options})
   if(NOT given_LINKER)
     _percpu_ask(given_LINKER ${target} --linker-of ${link})
   endif()
   if(NOT given_MODE)
     set(given_MODE insert)
   endif()
-  _percpu_ask(scripts ${target} --scripts-of ${link})
-  string(REPLACE "\n" ";" scripts "${scripts}")
-  foreach(script IN LISTS scripts)
-    if(NOT IS_ABSOLUTE "${script}")
-      message(FATAL_ERROR "percpu_target(${target}): the linker script ${script} is named by a relative path, "
-        "and the linker runs in the build folder: write \${CMAKE_CURRENT_SOURCE_DIR}/${script}")
-    endif()
-  endforeach()
+  _percpu_scripts(${target})
 
   set(render render --cpu-num ${given_CPU_NUM} --arch ${given_ARCH} --linker ${given_LINKER} --mode ${given_MODE})
   foreach(pair IN ITEMS load-offset:LOAD_OFFSET region:REGION load-region:LOAD_REGION cache-line:CACHE_LINE)
@@ -140,11 +139,20 @@ macro(_percpu_fragment target)
     list(APPEND render --script "${script}")
   endforeach()
   # Where the linker looks for what a script INCLUDEs.
-  get_target_property(folders ${target} LINK_DIRECTORIES)
-  foreach(word IN LISTS folders link)
-    if(word MATCHES "^(-L)?(/.+)")
-      list(APPEND render -L "${CMAKE_MATCH_2}")
+  set(before "")
+  foreach(word IN LISTS link_folders link)
+    if(word IN_LIST link_folders OR before STREQUAL "-L")
+      set(place "${word}")
+    elseif(word MATCHES "^(-Wl,)?(-L|--library-path=),?([^,]+)$")
+      set(place "${CMAKE_MATCH_3}")
+    else()
+      set(place "")
     endif()
+    # Where a relative one begins, only the build system knows.
+    if(IS_ABSOLUTE "${place}")
+      list(APPEND render -L "${place}")
+    endif()
+    set(before "${word}")
   endforeach()
   add_custom_command(
     OUTPUT "${fragment}"
@@ -155,17 +163,46 @@ macro(_percpu_fragment target)
     VERBATIM)
 endmacro()
 
+# Sets `scripts`, the target's own.
+macro(_percpu_scripts target)
+  if(given_SCRIPT STREQUAL "none")
+    set(scripts "")
+  elseif(given_SCRIPT)
+    set(scripts "")
+    foreach(script IN LISTS given_SCRIPT)
+      get_filename_component(script "${script}" ABSOLUTE)
+      list(APPEND scripts "${script}")
+    endforeach()
+  else()
+    _percpu_ask(scripts ${target} --scripts-of ${link})
+    string(REPLACE "\n" ";" scripts "${scripts}")
+    foreach(script IN LISTS scripts)
+      if(NOT IS_ABSOLUTE "${script}")
+        message(FATAL_ERROR "percpu_target(${target}): the linker script ${script} is named by a relative path, "
+          "and the linker runs in the build folder: write \${CMAKE_CURRENT_SOURCE_DIR}/${script}")
+      endif()
+    endforeach()
+    if(link_unknown AND NOT scripts)
+      message(WARNING "percpu_target(${target}): no linker script is found among the link options, and what these "
+        "generator expressions say is not known yet: ${link_unknown}\n"
+        "If the script is named there, say it here, too: percpu_target(${target} SCRIPT kernel.ld ...). "
+        "If the target has none: percpu_target(${target} SCRIPT none ...).")
+    endif()
+  endif()
+endmacro()
+
 macro(_percpu_link target)
   set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${fragment}" ${scripts})
   if(given_MODE STREQUAL "include")
     target_link_options(${target} BEFORE PRIVATE "-L${folder}")
   else()
     # GNU ld must read the fragment before the script that it is inserted into.
-    _percpu_command(flags ${target} "" "${CMAKE_EXE_LINKER_FLAGS}")
+    _percpu_command(flags "${link_flags}" "-Wl,-T,${fragment}" ${link_options})
     _percpu_ask(early ${target} --scripts-of ${flags})
-    if(early AND given_LINKER STREQUAL "ld")
-      message(FATAL_ERROR "percpu_target(${target}): CMAKE_EXE_LINKER_FLAGS names the linker script ${early}, "
-        "which GNU ld would read before the fragment: name it in target_link_options(${target} ...)")
+    string(REGEX REPLACE "\n.*" "" early "${early}")
+    if(given_LINKER STREQUAL "ld" AND NOT early STREQUAL fragment)
+      message(FATAL_ERROR "percpu_target(${target}): CMAKE_EXE_LINKER_FLAGS or LINK_FLAGS names the linker script "
+        "${early}, which GNU ld would read before the fragment: name it in target_link_options(${target} ...)")
     endif()
     target_link_options(${target} BEFORE PRIVATE "LINKER:-T,${fragment}")
   endif()
@@ -197,26 +234,100 @@ function(_percpu_ask answer target)
   set(${answer} "${text}" PARENT_SCOPE)
 endfunction()
 
-# The compiler's command for the target, with `flags` and the options that `property` holds.
-function(_percpu_command command target property flags)
+# The compiler's command with `flags`, as on a command line, and then the other arguments.
+function(_percpu_command command flags)
   separate_arguments(words UNIX_COMMAND "${CMAKE_CXX_COMPILER_ARG1} ${flags}")
   if(CMAKE_CXX_COMPILER_TARGET)
     list(PREPEND words "--target=${CMAKE_CXX_COMPILER_TARGET}")
   endif()
-  set(options "")
-  if(property)
-    get_target_property(options ${target} ${property})
+  set(${command} "${CMAKE_CXX_COMPILER};${words};${ARGN}" PARENT_SCOPE)
+endfunction()
+
+# What CMake links the target with, in the order of its command line: `link_flags`, as on a command line, and the list
+# `link_options`; also the list `link_folders`, and in `link_unknown` the generator expressions that were left out.
+function(_percpu_link_options target)
+  set(flags "${CMAKE_CXX_FLAGS} ${CMAKE_EXE_LINKER_FLAGS}")
+  string(TOUPPER "${CMAKE_BUILD_TYPE}" configuration)
+  if(configuration)
+    string(APPEND flags " ${CMAKE_EXE_LINKER_FLAGS_${configuration}}")
   endif()
+  foreach(property IN ITEMS LINK_FLAGS LINK_FLAGS_${configuration})
+    get_target_property(value ${target} ${property})
+    if(value)
+      string(APPEND flags " ${value}")
+    endif()
+  endforeach()
+
+  foreach(list IN ITEMS options folders libraries names seen)
+    set(${list} "")
+  endforeach()
+  _percpu_append(options ${target} LINK_OPTIONS)
+  _percpu_append(folders ${target} LINK_DIRECTORIES)
+  _percpu_append(libraries ${target} LINK_LIBRARIES)
+  while(libraries)
+    list(POP_FRONT libraries library)
+    # What a static library keeps to itself is linked all the same (policy CMP0099).
+    if(library MATCHES "^\\$<LINK_ONLY:(.*)>$")
+      set(library "${CMAKE_MATCH_1}")
+    endif()
+    if(NOT TARGET "${library}")
+      list(APPEND names "${library}")
+    elseif(NOT library IN_LIST seen)
+      list(APPEND seen "${library}")
+      _percpu_append(options ${library} INTERFACE_LINK_OPTIONS)
+      _percpu_append(folders ${library} INTERFACE_LINK_DIRECTORIES)
+      _percpu_append(libraries ${library} INTERFACE_LINK_LIBRARIES)
+    endif()
+  endwhile()
+  _percpu_plain(options unknown "${options}")
+  _percpu_plain(names more "${names}")
+  # The others are files, or names of libraries. CMake does not quote these: `-T kernel.ld` are two words.
+  list(FILTER names INCLUDE REGEX "^-")
+  list(JOIN names " " names)
+  separate_arguments(names UNIX_COMMAND "${names}")
+  set(link_flags "${flags}" PARENT_SCOPE)
+  set(link_options ${options} ${names} PARENT_SCOPE)
+  set(link_folders "${folders}" PARENT_SCOPE)
+  set(link_unknown ${unknown} ${more} PARENT_SCOPE)
+endfunction()
+
+# Appends what a property of the target holds, if it is set.
+macro(_percpu_append list target property)
+  get_target_property(value ${target} ${property})
+  if(value)
+    list(APPEND ${list} ${value})
+  endif()
+endmacro()
+
+# The words that `options` are on a command line; what generator expressions say is not known yet, and they are `unknown`.
+function(_percpu_plain words unknown options)
+  set(plain "")
+  set(left_out "")
+  set(depth 0)
   foreach(option IN LISTS options)
+    if(depth GREATER 0 OR option MATCHES "\\$<")
+      # The `;` in an expression has made several options of it.
+      string(REGEX MATCHALL "\\$<" opened "${option}")
+      string(REGEX MATCHALL ">" closed "${option}")
+      list(LENGTH opened opened)
+      list(LENGTH closed closed)
+      math(EXPR depth "${depth} + ${opened} - ${closed}")
+      list(APPEND left_out "${option}")
+      continue()
+    endif()
     if(option MATCHES "^SHELL:(.*)")
       separate_arguments(option UNIX_COMMAND "${CMAKE_MATCH_1}")
+    elseif(option MATCHES "^LINKER:SHELL:(.*)")
+      separate_arguments(option UNIX_COMMAND "${CMAKE_MATCH_1}")
+      list(TRANSFORM option PREPEND "-Wl,")
     elseif(option MATCHES "^LINKER:(.*)")
       set(option "-Wl,${CMAKE_MATCH_1}")
     endif()
-    # What a generator expression says is not known yet, and what was not set is NOTFOUND.
-    if(NOT option MATCHES "\\$<|-NOTFOUND$")
-      list(APPEND words ${option})
+    # What was not set is NOTFOUND.
+    if(NOT option MATCHES "-NOTFOUND$")
+      list(APPEND plain ${option})
     endif()
   endforeach()
-  set(${command} "${CMAKE_CXX_COMPILER};${words}" PARENT_SCOPE)
+  set(${words} "${plain}" PARENT_SCOPE)
+  set(${unknown} "${left_out}" PARENT_SCOPE)
 endfunction()

@@ -11,10 +11,10 @@ from percpu_tools.compare import compare
 from percpu_tools.layout import Variable
 
 
-def render(reports: Sequence[Report]) -> str:
-    """One object for one file, a list for several."""
+def render(reports: Sequence[Report], as_list: bool = False) -> str:
+    """One object for one file, a list for several, or where `as_list` says so."""
     objects = [as_object(report) for report in reports]
-    return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2) + "\n"
+    return json.dumps(objects[0] if len(objects) == 1 and not as_list else objects, indent=2) + "\n"
 
 
 def as_object(report: Report) -> dict[str, Any]:

@@ -16,6 +16,13 @@
 #error "percpu: the base register of x86_64 is gs or fs"
 #endif
 
+// With -mcmodel=large GCC takes no symbol for a displacement, and would say "operand is not a condition code" of every
+// access; Clang takes it.
+#if defined(__code_model_large__) && !defined(__clang__)
+#error \
+    "percpu: with -mcmodel=large GCC does not take a variable for the displacement of an access: compile with -mcmodel=kernel (or small), or with Clang"
+#endif
+
 // In the zero-VMA layout the displacement is the offset, an absolute number, wherever the code lies.
 // In the in-image layout it is a distance from the instruction: that works in a PIE too, and the
 // link-time address which the CPU computes is what the biased base expects.
