@@ -7,7 +7,9 @@ kernel clears at boot, or behind the symbol that ends the kernel.
 GNU ld has one surprise (2.40, insert_os_after): INSERT AFTER puts the statements not right behind the
 section, but in front of the next output section or of the next assignment to `.`. A line
 `__bss_start = .;` between the two is overtaken, and the template is cleared with .bss. A `. = .;` or
-`. = ALIGN(...);` before such a line holds it; the linkers' default scripts have one there.
+`. = ALIGN(...);` before such a line holds it; the linkers' default scripts have one there. But it holds only
+in front of an output section that takes memory, or of /DISCARD/: where none follows, the statements go behind
+everything, and in front of a .comment, behind all that stands before it.
 """
 
 from __future__ import annotations
@@ -69,6 +71,11 @@ class _OutputSection:
     def is_loaded(self) -> bool:
         return not _NOT_LOADED.match(self.name)
 
+    @property
+    def holds_dot(self) -> bool:
+        """Whether GNU ld inserts in front of an assignment to `.` that stands before it."""
+        return self.is_loaded or self.name == "/DISCARD/"
+
 
 def find_anchor(
     script: str | None,
@@ -107,11 +114,13 @@ def find_anchor(
             f"{path} has {loaded[0].name} as its first output section, so there is none to insert the per-CPU sections after",
             fix="place .data before it, or use the mode include and write INCLUDE percpu.ld before it",
         )
-    anchor = loaded[first_bss - 1].name
-    between = loaded[first_bss].assigned_before if first_bss < len(loaded) else trailing
+    anchor = loaded[first_bss - 1]
     if linker == "ld":
-        _refuse_overtaken(between, anchor, path, has_bss=first_bss < len(loaded))
-    return anchor
+        place = next(index for index, section in enumerate(sections) if section is anchor) + 1
+        follower = sections[place] if place < len(sections) else None
+        between = trailing if follower is None else follower.assigned_before
+        _refuse_overtaken(between, anchor.name, follower, path, has_bss=first_bss < len(loaded))
+    return anchor.name
 
 
 def refuse_segments(script: str, fragment: str, path: str = "the linker script") -> None:
@@ -182,23 +191,35 @@ def find_regions(
     return Regions(region, given.load_region)
 
 
-def _refuse_overtaken(between: list[tuple[str, bool]], anchor: str, path: str, has_bss: bool) -> None:
-    """Refuse a script where GNU ld would insert behind a symbol that must stand after the areas."""
+def _refuse_overtaken(
+    between: list[tuple[str, bool]], anchor: str, follower: _OutputSection | None, path: str, has_bss: bool
+) -> None:
+    """Refuse a script where GNU ld would insert behind a symbol that must stand after the areas.
+
+    `follower` is the statement of an output section, of whatever kind, that comes next after `between`.
+    """
+    dot_holds = follower is not None and follower.holds_dot
+    dot_assigned = False
     for name, speaks_of_dot in between:
         if name == ".":
-            return
+            if dot_holds:
+                return
+            dot_assigned = True
+            continue
         # `_edata = .;` may be overtaken: that the areas are not part of it is right. The start of .bss may
-        # not; nor, where there is no .bss, the end of the kernel.
-        matters = re.search(r"bss|zero|clear", name, re.IGNORECASE) if has_bss else re.search(r"end$", name.strip("_"))
-        if speaks_of_dot and matters:
-            raise PercpuError(
-                f"{path} assigns {name} right after {anchor}: GNU ld inserts the per-CPU sections behind that line, "
-                + ("where they are cleared with .bss" if has_bss else "where the kernel takes the memory for free"),
-                fix=(
-                    f"write `. = .;` before `{name} = ...`",
-                    "use the mode include and write INCLUDE percpu.ld before it",
-                ),
-            )
+        # not; nor, where there is no .bss, whatever ends the kernel or begins the heap.
+        matters = re.search(r"bss|zero|clear", name, re.IGNORECASE) if has_bss else not re.fullmatch(r"_*edata_*", name)
+        if not speaks_of_dot or not matters:
+            continue
+        mends = [] if dot_assigned else [f"write `. = .;` before `{name} = ...`"]
+        if not dot_holds:
+            where = "at the end of SECTIONS" if follower is None else f"before {follower.name}"
+            mends.append(f"write `/DISCARD/ : {{ *(.note.GNU-stack) }}` {where}: GNU ld inserts in front of `. =` only where a section follows")
+        raise PercpuError(
+            f"{path} assigns {name} {'behind' if dot_assigned else 'right after'} {anchor}: GNU ld inserts the per-CPU sections behind that line, "
+            + ("where they are cleared with .bss" if has_bss else "where the kernel takes the memory for free"),
+            fix=(" and ".join(mends), "use the mode include and write INCLUDE percpu.ld before it"),
+        )
 
 
 def _tokens(script: str) -> list[str]:
@@ -206,7 +227,7 @@ def _tokens(script: str) -> list[str]:
 
 
 def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection], list[tuple[str, bool]]]:
-    """The output sections of all SECTIONS blocks in order, and the assignments after the last one."""
+    """The output sections of all SECTIONS blocks in order, and the assignments after the last one, in SECTIONS or not."""
     sections: list[_OutputSection] = []
     assigned: list[tuple[str, bool]] = []
     reader = _Reader(tokens, path)
@@ -222,6 +243,8 @@ def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection]
                     assigned.append(statement)
         elif token == "{":
             reader.skip_to_close("{", "}")
+        elif reader.at_assignment():
+            assigned.append((token, "." in reader.expression()))
     return sections, assigned
 
 
@@ -266,14 +289,18 @@ class _Reader:
                 inside = self.skip_to_close("(", ")")
                 if token in ("PROVIDE", "PROVIDE_HIDDEN", "HIDDEN") and inside:
                     yield inside[0], "." in inside[1:]
-            elif self.peek() is not None and _ASSIGNMENT.fullmatch(self.peek() or ""):
-                yield token, "." in self._expression()
+            elif self.at_assignment():
+                yield token, "." in self.expression()
             else:
                 found = self._section_body()
                 if found is not None:
                     yield _OutputSection(token.strip('"'), *found)
 
-    def _expression(self) -> list[str]:
+    def at_assignment(self) -> bool:
+        """Whether the token just taken is the target of an assignment."""
+        return _ASSIGNMENT.fullmatch(self.peek() or "") is not None
+
+    def expression(self) -> list[str]:
         """The tokens up to the `;`, or up to the end of the block where it is missing."""
         start = self._next
         while self.peek() not in (";", "}", None):
