@@ -340,7 +340,8 @@ def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
       The linker adds allocated sections of its own, such as the note with the build id. A script that
       does not place them leaves that to the linker, which puts them in front of .text: at the image
       base, where the boot loader or the firmware expects the first instruction. The entry moves by the
-      size of the note.
+      size of the note. In lld an ASSERT that stands in front of SECTIONS draws them to address 0, into a segment
+      that a loader by virtual addresses puts there.
 
     Reproduce
       gcc -Wl,--build-id ...     with a script without a line for .note.gnu.build-id
@@ -365,6 +366,19 @@ def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
                 f"leave it out: -Wl,--build-id=none, or /DISCARD/ : {{ *({section.name}) }}",
             ),
         )
+    for section, gap in _alone_below(layout, image):
+        yield Finding(
+            "warning",
+            f"{section.name}, which the linker made and no line of the script places, lies alone at the lowest addresses, far below the kernel",
+            section=section.name,
+            found=f"{section.name} at {section.address:#x}, {gap:#x} bytes below the next segment",
+            expected="it beside the other read-only sections",
+            fix=(
+                f"place it behind .text in the linker script: *({section.name}) in .rodata",
+                "move each ASSERT to the end of the linker script: in front of SECTIONS, lld takes it for an assignment to `.`",
+                f"leave it out: -Wl,--build-id=none, or /DISCARD/ : {{ *({section.name}) }}",
+            ),
+        )
 
 
 def _in_front_of_entry(layout: Layout, image: Image) -> Iterator[Section]:
@@ -381,6 +395,28 @@ def _in_front_of_entry(layout: Layout, image: Image) -> Iterator[Section]:
         if not section.name.startswith(_LINKER_MADE) or _has_elf_header(image, section):
             return
         before.append(section)
+
+
+def _alone_below(layout: Layout, image: Image) -> Iterator[tuple[Section, int]]:
+    """The linker's own sections that are all of a segment on the first page, and how far below the next one it ends."""
+    segments = sorted(
+        (segment for segment in image.segments if segment.memory_size and not (layout.section is not None and _holds(segment, layout.section))),
+        key=lambda segment: segment.address,
+    )
+    if len(segments) < 2 or not _holds_only_linker_made(image, segments[0]):
+        return
+    lowest, following = segments[:2]
+    gap = following.address - (lowest.address + lowest.memory_size)
+    # Elsewhere, somebody may have placed them.
+    if lowest.address >= targets.PAGE_SIZE or gap < targets.PAGE_SIZE:
+        return
+    for section in image.sections:
+        if section.is_allocated and section.size and _holds(lowest, section) and not _has_elf_header(image, section):
+            yield section, gap
+
+
+def _holds(segment: Segment, section: Section) -> bool:
+    return segment.address <= section.address < segment.address + segment.memory_size
 
 
 def _has_elf_header(image: Image, section: Section) -> bool:
