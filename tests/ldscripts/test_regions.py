@@ -68,6 +68,57 @@ def test_a_template_may_be_loaded_to_ram_itself(tmp_path: Path, linker: str, fea
         assert image.load_address(image.section(".data")) < RAM
 
 
+INCLUDED = "  INCLUDE percpu.ld\n  . = .;\n"
+
+
+@pytest.mark.parametrize("layout", ["zero-vma", "in-image"])
+@pytest.mark.parametrize("words", [(), ("pristine",)])
+@pytest.mark.parametrize("linker", ["ld", "lld"])
+def test_a_load_region_that_was_forgotten(tmp_path: Path, linker: str, words: tuple[str, ...], layout: str) -> None:
+    """The sections of the fragment go on as .data does, and are loaded to flash, from where nobody copies them."""
+    text = script("FLASH").replace("  . = .;\n", INCLUDED)
+    with pytest.raises(PercpuError, match=r"kernel.ld loads .data to FLASH \(AT>FLASH\), for RAM"):
+        find_regions(text, linker=linker, mode="include", path="kernel.ld", given=Regions("RAM", None))
+    named = Regions("RAM", "RAM")
+    assert find_regions(text, linker=linker, mode="include", given=named) == named
+    if layout == "in-image" and linker == "ld":
+        features = ("non-zero-vma", *words)
+        (tmp_path / "percpu.ld").write_text(render_fragment(3, "x86_64", features, linker, "include", region="RAM"))
+        kernel = toolchain.compile_c(tmp_path, variables(features, layout))
+        (finding,) = check(toolchain.link(tmp_path, [kernel], [text], linker=linker)).findings
+        assert finding.rule == "T06" and "nothing says that it is copied" in finding.message
+        # Startup code that copies more than .data.
+        copied = text.replace("  . = .;\n", "  _edata = .;\n") if not words else text.replace("INCLUDE percpu.ld\n", "INCLUDE percpu.ld\n  _edata = _percpu_load_end;\n")
+        assert check(toolchain.link(tmp_path, [kernel], [copied], linker=linker)).findings == ()
+
+
+def test_the_section_in_front_is_found_where_an_earlier_fragment_was_read_too() -> None:
+    fragment = render_fragment(3, "x86_64", "non-zero-vma", "ld", "include", region="RAM")
+    text = script("FLASH").replace("  . = .;\n", fragment + "  . = .;\n")
+    with pytest.raises(PercpuError, match="loads .data to FLASH"):
+        find_regions(text, mode="include", given=Regions("RAM", None))
+    assert find_regions(script("RAM").replace("  . = .;\n", fragment), mode="include", given=Regions("RAM", None)) == Regions("RAM", None)
+
+
+@pytest.mark.parametrize("mode", ["insert", "include"])
+@pytest.mark.parametrize("given", [Regions("SRAM", None), Regions("RAM", "SRAM")])
+def test_a_region_that_the_script_does_not_have(mode: str, given: Regions) -> None:
+    """GNU ld warns of it, and links the areas at address 0."""
+    text = script("RAM").replace("  . = .;\n", INCLUDED)
+    with pytest.raises(PercpuError, match="kernel.ld has no memory region SRAM: its MEMORY has FLASH, RAM") as refusal:
+        find_regions(text, ".data", "lld", mode, "kernel.ld", given)
+    assert ("--region" in refusal.value.fix[0]) == (given.region == "SRAM")
+    with pytest.raises(PercpuError, match="kernel.ld has no MEMORY, and the region"):
+        find_regions(toolchain.HIGHER_HALF, ".data", "lld", mode, "kernel.ld", given)
+
+
+def test_regions_that_cannot_be_known() -> None:
+    given = Regions("SRAM", None)
+    assert find_regions("INCLUDE memory.ld\n" + script("RAM"), ".data", "lld", given=given) == given
+    assert find_regions('REGION_ALIAS("SRAM", RAM)\n' + script("RAM"), ".data", "lld", given=given) == given
+    assert find_regions("", given=given) == given
+
+
 @pytest.mark.parametrize(
     ("rendering", "said"),
     [

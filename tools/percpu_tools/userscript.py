@@ -38,6 +38,8 @@ _TOKEN = re.compile(
 _ASSIGNMENT = re.compile(r"(?:<<|>>|[-+*/&|^])?=")
 # Functions that stand as statements of their own, with their parentheses.
 _CALLS = {"PROVIDE", "PROVIDE_HIDDEN", "HIDDEN", "ASSERT", "ENTRY", "EXTERN", "CREATE_OBJECT_SYMBOLS", "CONSTRUCTORS"}
+# What the fragment begins with, where an earlier rendering of it was read with the script.
+_FRAGMENTS_OWN = (".percpu_restart", ".percpu_table", ".percpu")
 _BSS_NAME = re.compile(r"\.?s?bss(?![a-z])", re.IGNORECASE)
 # What linkers and debuggers keep at the end of a script; it takes no memory.
 _NOT_LOADED = re.compile(r"/DISCARD/|\.(comment|debug|stab|line|symtab|strtab|shstrtab|note\.GNU|gnu\.attributes|riscv\.attr|ARM\.attr)")
@@ -50,6 +52,16 @@ class Regions(NamedTuple):
     load_region: str | None
 
 
+class _Include(NamedTuple):
+    """An INCLUDE of a file that was not read."""
+
+    name: str
+
+    @property
+    def is_fragment(self) -> bool:
+        return "percpu" in self.name
+
+
 @dataclass
 class _OutputSection:
     name: str
@@ -59,6 +71,8 @@ class _OutputSection:
     has_segment: bool
     # What is assigned before it and after the section in front: target and whether it speaks of `.`.
     assigned_before: list[tuple[str, bool]] = field(default_factory=list)
+    # Whether the fragment is included right behind it.
+    precedes_fragment: bool = False
 
     @property
     def is_bss(self) -> bool:
@@ -158,29 +172,32 @@ def find_regions(
     `given` are the ones that the user has named, which count for more.
     """
     tokens = _tokens(script or "")
+    _refuse_unknown(tokens, given, path)
     if "MEMORY" not in tokens:
         return given
     name_it = "name the region that the areas are to lie in (PERCPU_REGION, --region)"
-    if mode == "include":
-        if given.region is None:
-            raise PercpuError(f"{path} has MEMORY, and no region is given for the per-CPU sections", fix=name_it)
-        return given
-    if linker == "ld":
+    if mode == "include" and not given.region:
+        raise PercpuError(f"{path} has MEMORY, and no region is given for the per-CPU sections", fix=name_it)
+    if mode == "insert" and linker == "ld":
         raise PercpuError(
             f"{path} has MEMORY, and GNU ld reads the fragment before it: it does not know the regions then",
             fix=f"use the mode include: write INCLUDE percpu.ld behind {anchor}, and {name_it}",
         )
     sections, _ = _output_sections(tokens, path)
-    own = next((section.regions for section in sections if section.name == anchor), Regions(None, None))
+    if mode == "include":
+        front = _in_front_of_fragment(sections)
+    else:
+        front = [section for section in sections if section.name == anchor][:1]
+    own = front[-1].regions if front else Regions(None, None)
     region = given.region or own.region
     if region is None:
         raise PercpuError(
             f"{path} has MEMORY, and names no region for {anchor}, which the per-CPU sections follow",
             fix=(f"write >NAME behind {anchor}", name_it),
         )
-    if given.load_region is None and own.load_region not in (None, region):
+    if not given.load_region and own.load_region not in (None, region):
         raise PercpuError(
-            f"{path} loads {anchor} to {own.load_region} (AT>{own.load_region}), for {region}: "
+            f"{path} loads {front[-1].name} to {own.load_region} (AT>{own.load_region}), for {own.region or region}: "
             f"the template would have to be brought there before the first access",
             fix=(
                 f"let it stay in {own.load_region}, from where init copies it: the feature pristine, and the load region "
@@ -189,6 +206,51 @@ def find_regions(
             ),
         )
     return Regions(region, given.load_region)
+
+
+def _refuse_unknown(tokens: list[str], given: Regions, path: str) -> None:
+    """Refuse a region that the script does not have: GNU ld warns of it, and links what it is for at address 0."""
+    # What is in a file that was not read, nobody knows.
+    if not tokens or any(name == "INCLUDE" and not _Include(file).is_fragment for name, file in zip(tokens, tokens[1:])):
+        return
+    known = _memory_regions(tokens)
+    for name, option in zip(given, ("PERCPU_REGION, --region", "PERCPU_LOAD_REGION, --load-region")):
+        if not name or name in known:
+            continue
+        if not known:
+            raise PercpuError(f"{path} has no MEMORY, and the region {name} is given", fix=f"leave it out ({option})")
+        raise PercpuError(
+            f"{path} has no memory region {name}: its MEMORY has {', '.join(known)}",
+            fix=f"name one of those ({option})",
+        )
+
+
+def _memory_regions(tokens: list[str]) -> list[str]:
+    """The names of the regions that the MEMORY commands declare, and their aliases."""
+    regions: list[str] = []
+    reader = _Reader(tokens, "")
+    while (token := reader.take()) is not None:
+        if token == "REGION_ALIAS" and reader.peek() == "(":
+            reader.take()
+            regions.append((reader.take() or "").strip('"'))
+        elif token == "MEMORY" and reader.peek() == "{":
+            reader.take()
+            inside = _Reader(reader.skip_to_close("{", "}"), "")
+            name = ""
+            while (word := inside.take()) is not None:
+                if word == "(":
+                    inside.skip_to_close("(", ")")
+                elif word == ":":
+                    regions.append(name.strip('"'))
+                else:
+                    name = word
+    return regions
+
+
+def _in_front_of_fragment(sections: list[_OutputSection]) -> list[_OutputSection]:
+    """The loaded output sections that stand in front of the fragment, where the script includes it; else none."""
+    place = next((index for index, section in enumerate(sections) if section.precedes_fragment), -1)
+    return [section for section in sections[: place + 1] if section.is_loaded]
 
 
 def _refuse_overtaken(
@@ -235,7 +297,12 @@ def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection]
         if token == "SECTIONS" and reader.peek() == "{":
             reader.take()
             for statement in reader.statements():
-                if isinstance(statement, _OutputSection):
+                if isinstance(statement, _Include):
+                    if statement.is_fragment and sections:
+                        sections[-1].precedes_fragment = True
+                elif isinstance(statement, _OutputSection):
+                    if statement.name in _FRAGMENTS_OWN and sections:
+                        sections[-1].precedes_fragment = True
                     statement.assigned_before = assigned
                     assigned = []
                     sections.append(statement)
@@ -275,7 +342,7 @@ class _Reader:
             depth += {opening: 1, closing: -1}.get(token, 0)
         return self._tokens[start : self._next - 1]
 
-    def statements(self) -> Iterator[_OutputSection | tuple[str, bool]]:
+    def statements(self) -> Iterator[_OutputSection | _Include | tuple[str, bool]]:
         """The statements of a SECTIONS block, whose `{` was taken, up to its `}`."""
         while (token := self.take()) != "}":
             if token is None:
@@ -283,7 +350,7 @@ class _Reader:
             if token in (";", ","):
                 continue
             if token == "INCLUDE":
-                self.take()
+                yield _Include((self.take() or "").strip('"'))
             elif token in _CALLS and self.peek() == "(":
                 self.take()
                 inside = self.skip_to_close("(", ")")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from percpu_tools import targets
 from percpu_tools.findings import Finding
-from percpu_tools.image import SHF_TLS, Image, Section, Segment
+from percpu_tools.image import SHF_EXECINSTR, SHF_TLS, Image, Section, Segment
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
@@ -30,7 +30,9 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
       0x100009000, and .data of a higher-half kernel at an address that no memory has. The same
       slip at .percpu itself, AT(_percpu_start) in a kernel that is linked in the higher half, puts the
       template there; a wrong AT at the areas behind it, AT(0), has memory cleared and reserved that is not
-      theirs. Loaders refuse the file, or write over something else.
+      theirs. Loaders refuse the file, or write over something else. In the in-image layout, what follows a
+      `.data : { ... } >RAM AT>FLASH` is loaded to flash too, where no startup code looks that copies
+      .data alone.
 
     Reproduce
       .percpu 0x0 : AT(_percpu_start - KERNEL_VMA) { ... }
@@ -44,6 +46,7 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
          it needs none.
       2. Subtract the same KERNEL_VMA in the AT of .percpu as in those of the other sections.
       3. Link with `non-zero-vma`, where .percpu is an ordinary section.
+      4. Name the region in which the template stays (`pristine`, --load-region), or in which it is loaded.
     """
     section = layout.section
     if not layout.has_areas or section is None or not layout.template_size:
@@ -72,6 +75,7 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
         return
     in_virtual_half = list(_in_virtual_half(image, section, loaded))
     yield from in_virtual_half or _template_away_from_area(layout, image, section, loaded)
+    yield from _template_to_be_copied(layout, image, section, loaded)
     yield from _areas_away(layout, image, section)
     yield from _template_covered(image, section, loaded)
     yield from _physical_overlaps(image, areas)
@@ -166,6 +170,33 @@ def _template_away_from_area(layout: Layout, image: Image, template: Section, lo
             expected=f"{expected:#x}, the physical address of {layout.template_symbol}",
             fix=(f"write AT({layout.template_symbol} - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER),
         )
+
+
+def _template_to_be_copied(layout: Layout, image: Image, template: Section, loaded: int) -> Iterator[Finding]:
+    """In the image, the template is loaded where it is linked, as far off as the code is that runs there."""
+    if layout.layout != "in-image" or not layout.profile.is_own or layout.load_end is None:
+        return
+    shift = _wrapped(loaded - template.address, image)
+    code = {_wrapped(address - section.address, image) for section, address in _loaded(image) if section.flags & SHF_EXECINSTR}
+    if not code or shift in code:
+        return
+    # A .data that is copied with the template in it, or as far as behind it, is right.
+    ends = image.symbols((b"edata", b"data_end", b"data_stop"))
+    if any(layout.load_end <= symbol.value < template.end + targets.PAGE_SIZE for symbol in ends):
+        return
+    yield Finding(
+        "error",
+        f"the template is loaded elsewhere than where {_what_begins(layout)}, and nothing says that it is copied: no initial value is found there",
+        symbol=layout.template_symbol,
+        section=template.name,
+        found=f"{template.name} linked at {template.address:#x}, loaded at {loaded:#x}",
+        expected="the distance between the two that the code has",
+        fix=(
+            "let it stay where it is loaded, from where init copies it: the feature pristine, and that memory region "
+            "as the load region (PERCPU_LOAD_REGION, --load-region)",
+            "have it loaded to RAM itself: RAM as the load region",
+        ),
+    )
 
 
 def _areas_away(layout: Layout, image: Image, template: Section) -> Iterator[Finding]:
