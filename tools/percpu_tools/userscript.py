@@ -1,8 +1,8 @@
 """Reading a user's linker script far enough to say where the per-CPU sections belong in it.
 
-They belong behind the last output section before .bss. Earlier, and GNU ld writes the zero-fill areas
-to the file, because data follows them in the same segment; later, and the template lies in what the
-kernel clears at boot, or behind the symbol that ends the kernel.
+They belong behind the last output section before .bss, or behind the last of all where .data follows .bss.
+Earlier, and GNU ld writes the zero-fill areas to the file, because data follows them in the same segment;
+later, and the template lies in what the kernel clears at boot, or behind the symbol that ends the kernel.
 
 GNU ld has one surprise (2.40, insert_os_after): INSERT AFTER puts the statements not right behind the
 section, but in front of the next output section or of the next assignment to `.`. A line
@@ -41,6 +41,10 @@ _CALLS = {"PROVIDE", "PROVIDE_HIDDEN", "HIDDEN", "ASSERT", "ENTRY", "EXTERN", "C
 # What the fragment begins with, where an earlier rendering of it was read with the script.
 _FRAGMENTS_OWN = (".percpu_restart", ".percpu_table", ".percpu")
 _BSS_NAME = re.compile(r"\.?s?bss(?![a-z])", re.IGNORECASE)
+# Not .got, .plt, .data.rel.ro: kernels place those behind .bss to assert that they are empty.
+_DATA_NAME = re.compile(r"\.(s?data|rodata)(?![a-z]|\.rel)")
+_CLEARED = re.compile(r"bss|zero|clear", re.IGNORECASE)
+_END_OF_DATA = re.compile(r"\b_*edata_*\b")
 # What linkers and debuggers keep at the end of a script; it takes no memory.
 _NOT_LOADED = re.compile(r"/DISCARD/|\.(comment|debug|stab|line|symtab|strtab|shstrtab|note\.GNU|gnu\.attributes|riscv\.attr|ARM\.attr)")
 
@@ -80,6 +84,11 @@ class _OutputSection:
             return True
         inputs = [word for word in self.body if word.startswith(".") and len(word) > 1]
         return bool(inputs) and all(_BSS_NAME.match(word) for word in inputs)
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is one that the file holds, as far as its contents tell."""
+        return not self.is_bss and any(_DATA_NAME.match(word) for word in self.body)
 
     @property
     def is_loaded(self) -> bool:
@@ -122,18 +131,24 @@ def find_anchor(
             )
     if layout == "zero-vma" and "PHDRS" in tokens:
         _refuse_phdrs(path)
-    first_bss = next((index for index, section in enumerate(loaded) if section.is_bss), len(loaded))
+    last_data = max((index for index, section in enumerate(loaded) if section.is_data), default=-1)
+    first_bss = next((index for index, section in enumerate(loaded) if section.is_bss and index > last_data), len(loaded))
     if first_bss == 0:
         raise PercpuError(
             f"{path} has {loaded[0].name} as its first output section, so there is none to insert the per-CPU sections after",
             fix="place .data before it, or use the mode include and write INCLUDE percpu.ld before it",
         )
     anchor = loaded[first_bss - 1]
+    if anchor.name == "OVERLAY":
+        raise PercpuError(
+            f"{path} has an OVERLAY as the last statement before .bss, and the linkers insert behind an output section alone",
+            fix=("move the OVERLAY to before .data", "use the mode include and write INCLUDE percpu.ld behind the OVERLAY"),
+        )
     if linker == "ld":
         place = next(index for index, section in enumerate(sections) if section is anchor) + 1
         follower = sections[place] if place < len(sections) else None
         between = trailing if follower is None else follower.assigned_before
-        _refuse_overtaken(between, anchor.name, follower, path, has_bss=first_bss < len(loaded))
+        _refuse_overtaken(between, anchor.name, follower, path, _start_of_bss(tokens) if first_bss < len(loaded) else None)
     return anchor.name
 
 
@@ -254,11 +269,16 @@ def _in_front_of_fragment(sections: list[_OutputSection]) -> list[_OutputSection
 
 
 def _refuse_overtaken(
-    between: list[tuple[str, bool]], anchor: str, follower: _OutputSection | None, path: str, has_bss: bool
+    between: list[tuple[str, bool]],
+    anchor: str,
+    follower: _OutputSection | None,
+    path: str,
+    start_of_bss: re.Pattern[str] | None,
 ) -> None:
     """Refuse a script where GNU ld would insert behind a symbol that must stand after the areas.
 
-    `follower` is the statement of an output section, of whatever kind, that comes next after `between`.
+    `follower` is the statement of an output section, of whatever kind, that comes next after `between`;
+    `start_of_bss` is what symbols are called where .bss starts, and `None` where there is none.
     """
     dot_holds = follower is not None and follower.holds_dot
     dot_assigned = False
@@ -270,7 +290,7 @@ def _refuse_overtaken(
             continue
         # `_edata = .;` may be overtaken: that the areas are not part of it is right. The start of .bss may
         # not; nor, where there is no .bss, whatever ends the kernel or begins the heap.
-        matters = re.search(r"bss|zero|clear", name, re.IGNORECASE) if has_bss else not re.fullmatch(r"_*edata_*", name)
+        matters = start_of_bss.search(name) if start_of_bss else not _END_OF_DATA.fullmatch(name)
         if not speaks_of_dot or not matters:
             continue
         mends = [] if dot_assigned else [f"write `. = .;` before `{name} = ...`"]
@@ -279,9 +299,17 @@ def _refuse_overtaken(
             mends.append(f"write `/DISCARD/ : {{ *(.note.GNU-stack) }}` {where}: GNU ld inserts in front of `. =` only where a section follows")
         raise PercpuError(
             f"{path} assigns {name} {'behind' if dot_assigned else 'right after'} {anchor}: GNU ld inserts the per-CPU sections behind that line, "
-            + ("where they are cleared with .bss" if has_bss else "where the kernel takes the memory for free"),
+            + ("where they are cleared with .bss" if start_of_bss else "where the kernel takes the memory for free"),
             fix=(" and ".join(mends), "use the mode include and write INCLUDE percpu.ld before it"),
         )
+
+
+def _start_of_bss(tokens: list[str]) -> re.Pattern[str]:
+    """What symbols of the script are called where .bss starts: `edata`, as in xv6 and JOS, if no other one is there."""
+    assigned = [name for name, follows in zip(tokens, tokens[1:]) if _ASSIGNMENT.fullmatch(follows)]
+    if any(_CLEARED.search(name) and not re.search(r"end|stop|ebss|size|len", name, re.IGNORECASE) for name in assigned):
+        return _CLEARED
+    return re.compile(f"{_CLEARED.pattern}|{_END_OF_DATA.pattern}", re.IGNORECASE)
 
 
 def _tokens(script: str) -> list[str]:
