@@ -100,6 +100,57 @@ def test_the_section_in_front_is_found_where_an_earlier_fragment_was_read_too() 
     assert find_regions(script("RAM").replace("  . = .;\n", fragment), mode="include", given=Regions("RAM", None)) == Regions("RAM", None)
 
 
+VMA = 0xFFFFFFFF80000000
+# A higher-half kernel in a region: with AT(...) beside it, and with a second region for where it is loaded.
+BESIDE, BY_REGION = (
+    f"""\
+ENTRY(_start)
+MEMORY
+{{
+  KERNEL : ORIGIN = {VMA + FLASH:#x}, LENGTH = {LENGTH}
+  PHYS : ORIGIN = {FLASH:#x}, LENGTH = {LENGTH}
+}}
+SECTIONS
+{{
+"""
+    + "".join(
+        f"  {name} : {at.format(name)} {{ {body} }} >KERNEL {behind}\n{INCLUDED * (name == '.data')}"
+        for name, body in {".text": "*(.text*)", ".rodata": "*(.rodata*) *(.eh_frame)", ".data": "*(.data*)", ".bss": "*(.bss*)"}.items()
+    )
+    + "  _end = .;\n  /DISCARD/ : { *(.comment) }\n}\n"
+    for at, behind in ((f"AT(ADDR({{}}) - {VMA:#x})", ""), ("", "AT>PHYS"))
+)
+
+
+@pytest.mark.parametrize(("linker", "mode"), [("ld", "include"), ("lld", "insert"), ("lld", "include")])
+def test_a_region_and_at_beside_it(tmp_path: Path, linker: str, mode: str) -> None:
+    text = BESIDE if mode == "include" else BESIDE.replace(INCLUDED, "")
+    given = Regions("KERNEL", None)
+    with pytest.raises(PercpuError, match=r"has MEMORY, and AT\(...\) at .data") as refusal:
+        find_regions(text, ".data", linker, mode, given=given, layout="zero-vma")
+    assert "non-zero-vma" in refusal.value.fix[0]
+    assert find_regions(text, ".data", linker, mode, given=given, layout="in-image") == given
+    fragment = render_fragment(3, "x86_64", "non-zero-vma", linker, mode, region="KERNEL")
+    (tmp_path / "percpu.ld").write_text(fragment)
+    kernel = toolchain.compile_c(tmp_path, variables(("non-zero-vma",), "in-image"))
+    # Code and data in one region make one segment.
+    quiet = ["--no-warn-rwx-segments"] if linker == "ld" else []
+    path = toolchain.link(tmp_path, [kernel], [fragment, text] if mode == "insert" else [text], *quiet, linker=linker)
+    report = check(path)
+    assert report.findings == ()
+    with Image(path) as image:
+        assert image.load_address(image.section(".percpu")) == report.layout.loaded - VMA
+
+
+@pytest.mark.parametrize("layout", ["zero-vma", "in-image"])
+@pytest.mark.parametrize(("linker", "mode"), [("lld", "insert"), ("ld", "include"), ("lld", "include")])
+def test_a_kernel_that_is_loaded_to_a_second_region(linker: str, mode: str, layout: str) -> None:
+    text = BY_REGION if mode == "include" else BY_REGION.replace(INCLUDED, "")
+    with pytest.raises(PercpuError, match="has all of the kernel loaded to PHYS for KERNEL") as refusal:
+        find_regions(text, ".data", linker, mode, given=Regions("KERNEL", None), layout=layout)
+    assert refusal.value.fix[0].startswith("write AT(ADDR(.name) - OFFSET) at each section")
+
+
 @pytest.mark.parametrize("mode", ["insert", "include"])
 @pytest.mark.parametrize("given", [Regions("SRAM", None), Regions("RAM", "SRAM")])
 def test_a_region_that_the_script_does_not_have(mode: str, given: Regions) -> None:

@@ -73,6 +73,8 @@ class _OutputSection:
     regions: Regions
     # Whether it says `:NAME` of a segment in PHDRS.
     has_segment: bool
+    # Whether it says AT(...).
+    has_at: bool
     # What is assigned before it and after the section in front: target and whether it speaks of `.`.
     assigned_before: list[tuple[str, bool]] = field(default_factory=list)
     # Whether the fragment is included right behind it.
@@ -89,6 +91,10 @@ class _OutputSection:
     def is_data(self) -> bool:
         """Whether it is one that the file holds, as far as its contents tell."""
         return not self.is_bss and any(_DATA_NAME.match(word) for word in self.body)
+
+    @property
+    def is_code(self) -> bool:
+        return any(re.match(r"\.text(?![a-z])", word) for word in self.body)
 
     @property
     def is_loaded(self) -> bool:
@@ -181,10 +187,12 @@ def find_regions(
     mode: str = "insert",
     path: str = "the linker script",
     given: Regions = Regions(None, None),
+    layout: str | None = None,
 ) -> Regions:
     """The regions for the fragment, by those of the section `anchor` in a user's script given as text.
 
-    `given` are the ones that the user has named, which count for more.
+    In the mode include they are those of the section that stands in front of INCLUDE. `given` are the ones that the
+    user has named, which count for more. `layout` is as in `find_anchor`; `None`: it is not known yet.
     """
     tokens = _tokens(script or "")
     _refuse_unknown(tokens, given, path)
@@ -209,6 +217,17 @@ def find_regions(
         raise PercpuError(
             f"{path} has MEMORY, and names no region for {anchor}, which the per-CPU sections follow",
             fix=(f"write >NAME behind {anchor}", name_it),
+        )
+    if front and front[-1].has_at and layout == "zero-vma":
+        raise PercpuError(
+            f"{path} has MEMORY, and AT(...) at {front[-1].name}: the template at address 0 would be loaded by neither",
+            fix="use the feature non-zero-vma: it is then loaded as the section in front of it",
+        )
+    if own.load_region not in (None, own.region) and any(section.is_code and section.regions == own for section in sections):
+        raise PercpuError(
+            f"{path} has all of the kernel loaded to {own.load_region} for {own.region} (AT>{own.load_region}), "
+            f"which for the areas, behind {front[-1].name}, no linker does",
+            fix=f"write AT(ADDR(.name) - OFFSET) at each section in place of AT>{own.load_region}, and use the feature non-zero-vma",
         )
     if not given.load_region and own.load_region not in (None, region):
         raise PercpuError(
@@ -402,12 +421,14 @@ class _Reader:
             self.take()
         return self._tokens[start : self._next]
 
-    def _section_body(self) -> tuple[list[str], Regions, bool] | None:
-        """What stands in the braces of the statement whose name was taken, its regions, and whether it names a segment."""
+    def _section_body(self) -> tuple[list[str], Regions, bool, bool] | None:
+        """What stands in the braces of the statement whose name was taken, its regions, whether it names a segment, and AT(...)."""
+        has_at = False
         while (token := self.peek()) != "{":
             if token in ("}", ";", None):
                 return None
             self.take()
+            has_at |= token == "AT"
             if token == "(":
                 self.skip_to_close("(", ")")
         self.take()
@@ -427,4 +448,4 @@ class _Reader:
             elif token == ">":
                 named[loads] = value
             loads = False
-        return body, Regions(named.get(False), named.get(True)), has_segment
+        return body, Regions(named.get(False), named.get(True)), has_segment, has_at

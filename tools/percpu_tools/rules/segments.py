@@ -74,8 +74,10 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
         )
         return
     in_virtual_half = list(_in_virtual_half(image, section, loaded))
-    yield from in_virtual_half or _template_away_from_area(layout, image, section, loaded)
-    yield from _template_to_be_copied(layout, image, section, loaded)
+    yield from in_virtual_half or (
+        *_template_away_from_area(layout, image, section, loaded),
+        *_template_to_be_copied(layout, image, section, loaded),
+    )
     yield from _areas_away(layout, image, section)
     yield from _template_covered(image, section, loaded)
     yield from _physical_overlaps(image, areas)
