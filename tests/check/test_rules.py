@@ -172,7 +172,14 @@ class TestT23AreasOverlap:
         text = script(BY_HAND).replace("  . = ALIGN(16);\n", "  .late : AT(ADDR(.late) - KERNEL_VMA) { *(.late) }\n  . = ALIGN(16);\n")
         source = VARIABLES + '__attribute__((section(".late"), used)) int late = 1;\n'
         finding = only(judge(tmp_path, text, source), "T23")
-        assert "grows with CPU_NUM" in finding.message
+        assert "grows with CPU_NUM: .late follows them in their segment, and has bytes" in finding.message
+        assert finding.section == ".late"
+        # What it says helps: either way, the file does not grow.
+        assert [mend.split()[:2] for mend in finding.fix] == [["move", ".late"], ["write", "(NOLOAD)"]]
+        line = next(line for line in text.splitlines(keepends=True) if ".late" in line)
+        moved = text.replace(line, "").replace("  _percpu_start = .;\n", f"{line}  . = ALIGN(4096);\n  _percpu_start = .;\n")
+        assert judge(tmp_path, moved, source).findings == ()
+        assert judge(tmp_path, text.replace(".late :", ".late (NOLOAD) :"), source).findings == ()
 
     @pytest.mark.parametrize("linker", LINKERS)
     def test_areas_at_zero_that_reach_a_low_kernel(self, tmp_path, linker):

@@ -191,14 +191,29 @@ def _bytes_for_areas(layout: Layout, image: Image, section: Section) -> Iterator
     if layout.load_end is None or layout.template_size is None or not layout.stride:
         return
     wasted = 0
+    behind = None
     if section.has_bytes and section.end > layout.load_end:
         wasted = section.end - layout.load_end
     elif layout.end is not None and "_percpu_end" in layout.symbols:
         areas = image.section_at(layout.symbols["_percpu_end"].section)
         if areas is not None and areas.number != section.number:
             wasted = areas.size if areas.has_bytes else _covered_by_file(image, areas)
+            behind = _with_bytes_behind(image, areas)
     # Less than a stride is the padding of one area, which every CPU_NUM has.
     if wasted < layout.stride:
+        return
+    if behind is not None:
+        yield Finding(
+            "warning",
+            f"the file holds the areas of all CPUs, so it grows with CPU_NUM: {behind.name} follows them in their segment, and has bytes",
+            section=behind.name,
+            found=f"{wasted} bytes in the file behind the template, then {behind.name} at {behind.address:#x}",
+            expected=f"the template alone, {layout.template_size} bytes",
+            fix=(
+                f"move {behind.name} to before the per-CPU sections in the linker script, or insert the fragment after it",
+                f"write (NOLOAD) at it, `{behind.name} (NOLOAD) : {{ ... }}`, if it holds no initial values",
+            ),
+        )
         return
     yield Finding(
         "warning",
@@ -211,6 +226,16 @@ def _bytes_for_areas(layout: Layout, image: Image, section: Section) -> Iterator
             "put no PROGBITS section behind the areas in the same segment: insert the fragment after the last section before .bss",
         ),
     )
+
+
+def _with_bytes_behind(image: Image, areas: Section) -> Section | None:
+    """The first section behind the areas, in their segment, for which the file has to hold bytes."""
+    for segment in image.segments:
+        end = segment.address + segment.file_size
+        if segment.address <= areas.address < end:
+            behind = [section for section in image.sections if section.is_allocated and section.has_bytes and section.size and areas.end <= section.address < end]
+            return min(behind, key=lambda section: section.address, default=None)
+    return None
 
 
 def _covered_by_file(image: Image, areas: Section) -> int:
