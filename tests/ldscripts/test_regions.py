@@ -100,6 +100,18 @@ def test_the_section_in_front_is_found_where_an_earlier_fragment_was_read_too() 
     assert find_regions(script("RAM").replace("  . = .;\n", fragment), mode="include", given=Regions("RAM", None)) == Regions("RAM", None)
 
 
+@pytest.mark.parametrize("pattern", [".percpu*", ".percpu .percpu.*"])
+@pytest.mark.parametrize("text", [script("RAM"), toolchain.HIGHER_HALF])
+def test_variables_that_are_collected_in_front_of_the_fragment(text: str, pattern: str) -> None:
+    given = Regions("RAM" if "MEMORY" in text else None, None)
+    before, behind = (f"  .mine : {{ *({pattern}) }}{' >RAM' if given.region else ''}\n{INCLUDED}", f"{INCLUDED}  .mine : {{ *({pattern}) }}\n")
+    place = "  . = .;\n" if given.region else "  . = ALIGN(16);\n"
+    with pytest.raises(PercpuError, match=r"collects .percpu\*? in .mine, in front of INCLUDE percpu.ld"):
+        find_regions(text.replace(place, before), mode="include", given=given)
+    assert find_regions(text.replace(place, behind), mode="include", given=given) == given
+    assert find_regions(text.replace(place, before), ".data", "lld", given=given) == given
+
+
 VMA = 0xFFFFFFFF80000000
 # A higher-half kernel in a region: with AT(...) beside it, and with a second region for where it is loaded.
 BESIDE, BY_REGION = (

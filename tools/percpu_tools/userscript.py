@@ -38,8 +38,6 @@ _TOKEN = re.compile(
 _ASSIGNMENT = re.compile(r"(?:<<|>>|[-+*/&|^])?=")
 # Functions that stand as statements of their own, with their parentheses.
 _CALLS = {"PROVIDE", "PROVIDE_HIDDEN", "HIDDEN", "ASSERT", "ENTRY", "EXTERN", "CREATE_OBJECT_SYMBOLS", "CONSTRUCTORS"}
-# What the fragment begins with, where an earlier rendering of it was read with the script.
-_FRAGMENTS_OWN = (".percpu_restart", ".percpu_table", ".percpu")
 _BSS_NAME = re.compile(r"\.?s?bss(?![a-z])", re.IGNORECASE)
 # Not .got, .plt, .data.rel.ro: kernels place those behind .bss to assert that they are empty.
 _DATA_NAME = re.compile(r"\.(s?data|rodata)(?![a-z]|\.rel)")
@@ -196,6 +194,12 @@ def find_regions(
     """
     tokens = _tokens(script or "")
     _refuse_unknown(tokens, given, path)
+    sections, _ = _output_sections(tokens, path)
+    if mode == "include":
+        front = _in_front_of_fragment(sections)
+        _refuse_collected(front, path)
+    else:
+        front = [section for section in sections if section.name == anchor][:1]
     if "MEMORY" not in tokens:
         return given
     name_it = "name the region that the areas are to lie in (PERCPU_REGION, --region)"
@@ -206,11 +210,6 @@ def find_regions(
             f"{path} has MEMORY, and GNU ld reads the fragment before it: it does not know the regions then",
             fix=f"use the mode include: write INCLUDE percpu.ld behind {anchor}, and {name_it}",
         )
-    sections, _ = _output_sections(tokens, path)
-    if mode == "include":
-        front = _in_front_of_fragment(sections)
-    else:
-        front = [section for section in sections if section.name == anchor][:1]
     own = front[-1].regions if front else Regions(None, None)
     region = given.region or own.region
     if region is None:
@@ -283,8 +282,22 @@ def _memory_regions(tokens: list[str]) -> list[str]:
 
 def _in_front_of_fragment(sections: list[_OutputSection]) -> list[_OutputSection]:
     """The loaded output sections that stand in front of the fragment, where the script includes it; else none."""
-    place = next((index for index, section in enumerate(sections) if section.precedes_fragment), -1)
-    return [section for section in sections[: place + 1] if section.is_loaded]
+    end = next((index + 1 for index, section in enumerate(sections) if section.precedes_fragment), 0)
+    if not end and any(section.name == ".percpu_table" for section in sections):
+        # An earlier rendering of it was read with the script.
+        end = next(index for index, section in enumerate(sections) if section.name in (".percpu_restart", ".percpu_table"))
+    return [section for section in sections[:end] if section.is_loaded]
+
+
+def _refuse_collected(front: list[_OutputSection], path: str) -> None:
+    """Refuse a script that collects the variables in front of the fragment, which would then have none."""
+    for section in front:
+        pattern = next((word for word in section.body if re.match(r"\.percpu(?![a-z_])", word)), None)
+        if pattern is not None:
+            raise PercpuError(
+                f"{path} collects {pattern} in {section.name}, in front of INCLUDE percpu.ld, which finds no variables then",
+                fix=f"remove it from {section.name}; the fragment places .percpu and .percpu.*",
+            )
 
 
 def _refuse_overtaken(
@@ -348,8 +361,6 @@ def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection]
                     if statement.is_fragment and sections:
                         sections[-1].precedes_fragment = True
                 elif isinstance(statement, _OutputSection):
-                    if statement.name in _FRAGMENTS_OWN and sections:
-                        sections[-1].precedes_fragment = True
                     statement.assigned_before = assigned
                     assigned = []
                     sections.append(statement)
