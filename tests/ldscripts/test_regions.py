@@ -161,6 +161,21 @@ def test_a_kernel_that_is_loaded_to_a_second_region(linker: str, mode: str, layo
     with pytest.raises(PercpuError, match="has all of the kernel loaded to PHYS for KERNEL") as refusal:
         find_regions(text, ".data", linker, mode, given=Regions("KERNEL", None), layout=layout)
     assert refusal.value.fix[0].startswith("write AT(ADDR(.name) - OFFSET) at each section")
+    # An earlier stage may have copied it all.
+    named = Regions("KERNEL", "PHYS")
+    assert find_regions(text, ".data", linker, mode, given=named, layout=layout) == named
+
+
+@pytest.mark.parametrize("layout", ["zero-vma", "in-image"])
+@pytest.mark.parametrize(("linker", "mode"), [("lld", "insert"), ("ld", "include"), ("lld", "include")])
+def test_data_that_is_loaded_to_flash_by_an_address(linker: str, mode: str, layout: str) -> None:
+    text = script("RAM").replace(">RAM", ">FLASH").replace(".data :", ".data : AT(ADDR(.rodata) + SIZEOF(.rodata))").replace("LONG(7) } >FLASH", "LONG(7) } >RAM")
+    text = text.replace("  . = .;\n", INCLUDED if mode == "include" else "  . = .;\n")
+    with pytest.raises(PercpuError, match=r"loads .data elsewhere \(AT\(...\)\), for RAM") as refusal:
+        find_regions(text, ".data", linker, mode, given=Regions("RAM", None), layout=layout)
+    assert "pristine" in refusal.value.fix[0] and refusal.value.fix[1].endswith("the load region RAM")
+    named = Regions("RAM", "FLASH")
+    assert find_regions(text, ".data", linker, mode, given=named, layout=layout) == named
 
 
 @pytest.mark.parametrize("mode", ["insert", "include"])

@@ -217,28 +217,49 @@ def find_regions(
             f"{path} has MEMORY, and names no region for {anchor}, which the per-CPU sections follow",
             fix=(f"write >NAME behind {anchor}", name_it),
         )
-    if front and front[-1].has_at and layout == "zero-vma":
+    if front and not given.load_region:
+        _refuse_loaded_elsewhere(front[-1], region, sections, layout, path)
+    return Regions(region, given.load_region)
+
+
+def _refuse_loaded_elsewhere(
+    front: _OutputSection, region: str, sections: list[_OutputSection], layout: str | None, path: str
+) -> None:
+    """Refuse a section `front` of the fragment that is loaded elsewhere than where it is linked, where that does not carry on.
+
+    With the code loaded so too, it is the kernel's mapping; without, startup code copies, and only what it knows of.
+    """
+    own = front.regions
+    code = [section for section in sections if section.is_code]
+    load_region = own.load_region if own.load_region not in (own.region, region) else None
+    if load_region is None and not front.has_at:
+        return
+    flash = load_region or "NAME"
+    stays = (
+        f"let it stay in {load_region or 'flash'}, from where init copies it: the feature pristine, and the load region "
+        f"{flash} (PERCPU_LOAD_REGION, --load-region)"
+    )
+    if load_region is None and any(section.has_at for section in code):
+        if layout != "zero-vma":
+            return
         raise PercpuError(
-            f"{path} has MEMORY, and AT(...) at {front[-1].name}: the template at address 0 would be loaded by neither",
+            f"{path} has MEMORY, and AT(...) at {front.name}: the template at address 0 would be loaded by neither",
             fix="use the feature non-zero-vma: it is then loaded as the section in front of it",
         )
-    if own.load_region not in (None, own.region) and any(section.is_code and section.regions == own for section in sections):
+    if load_region is not None and any(section.regions == own for section in code):
         raise PercpuError(
-            f"{path} has all of the kernel loaded to {own.load_region} for {own.region} (AT>{own.load_region}), "
-            f"which for the areas, behind {front[-1].name}, no linker does",
-            fix=f"write AT(ADDR(.name) - OFFSET) at each section in place of AT>{own.load_region}, and use the feature non-zero-vma",
-        )
-    if not given.load_region and own.load_region not in (None, region):
-        raise PercpuError(
-            f"{path} loads {front[-1].name} to {own.load_region} (AT>{own.load_region}), for {own.region or region}: "
-            f"the template would have to be brought there before the first access",
+            f"{path} has all of the kernel loaded to {load_region} for {own.region} (AT>{load_region}), "
+            f"which for the areas, behind {front.name}, no linker does",
             fix=(
-                f"let it stay in {own.load_region}, from where init copies it: the feature pristine, and the load region "
-                f"{own.load_region} (PERCPU_LOAD_REGION, --load-region)",
-                f"have it loaded to {region} itself: the load region {region}",
+                f"write AT(ADDR(.name) - OFFSET) at each section in place of AT>{load_region}, and use the feature non-zero-vma",
+                stays,
             ),
         )
-    return Regions(region, given.load_region)
+    how = f"to {load_region} (AT>{load_region})" if load_region else "elsewhere (AT(...))"
+    raise PercpuError(
+        f"{path} loads {front.name} {how}, for {own.region or region}: the template would have to be brought there before the first access",
+        fix=(stays, f"have it loaded to {region} itself: the load region {region}"),
+    )
 
 
 def _refuse_unknown(tokens: list[str], given: Regions, path: str) -> None:
