@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import pytest
@@ -172,7 +173,14 @@ class TestT23AreasOverlap:
         text = script(BY_HAND).replace("  . = ALIGN(16);\n", "  .late : AT(ADDR(.late) - KERNEL_VMA) { *(.late) }\n  . = ALIGN(16);\n")
         source = VARIABLES + '__attribute__((section(".late"), used)) int late = 1;\n'
         finding = only(judge(tmp_path, text, source), "T23")
-        assert "grows with CPU_NUM" in finding.message
+        assert "grows with CPU_NUM: .late follows them in their segment, and has bytes" in finding.message
+        assert finding.section == ".late"
+        # What it says helps: either way, the file does not grow.
+        assert [mend.split()[:2] for mend in finding.fix] == [["move", ".late"], ["write", "(NOLOAD)"]]
+        line = next(line for line in text.splitlines(keepends=True) if ".late" in line)
+        moved = text.replace(line, "").replace("  _percpu_start = .;\n", f"{line}  . = ALIGN(4096);\n  _percpu_start = .;\n")
+        assert judge(tmp_path, moved, source).findings == ()
+        assert judge(tmp_path, text.replace(".late :", ".late (NOLOAD) :"), source).findings == ()
 
     @pytest.mark.parametrize("linker", LINKERS)
     def test_areas_at_zero_that_reach_a_low_kernel(self, tmp_path, linker):
@@ -199,6 +207,29 @@ class TestT23AreasOverlap:
         finding = only(judge(tmp_path, text, source, "--no-check-sections"), "T23")
         assert finding.section == ".stray"
         assert "load address" in finding.found
+
+
+    @pytest.mark.parametrize("name", ["_end", "end", "__end__", "kernel_end", "__kernel_end", "_heap_start", "end_of_kernel_image"])
+    @pytest.mark.parametrize("words", ["", "non-zero-vma", "pristine"])
+    def test_areas_behind_the_end(self, tmp_path, words, name):
+        """Where no section follows, GNU ld inserts behind it whatever stands there."""
+        together = toolchain.HIGHER_HALF.replace("*(.data .data.*)", "*(.data .data.* .bss .bss.* COMMON)")
+        text = together[: together.index("  . = ALIGN(16);")] + f"  . = ALIGN(4096);\n  {name} = .;\n"
+        report = self.link(tmp_path, text + "}\n", words)
+        finding = only(report, "T23")
+        assert finding.message.startswith(f"the areas lie behind {name}:")
+        statement = re.search(r"`(/DISCARD/.*?)`", finding.fix[0])[1]
+        assert self.link(tmp_path, f"{text}  {statement}\n}}\n", words).findings == ()
+
+    def test_an_end_that_is_not_the_kernels(self, tmp_path):
+        """In front of .bss, or far away."""
+        for ends in ("  . += 8192;\n", "  . = ALIGN(16);\n"):
+            text = toolchain.HIGHER_HALF.replace("  . = ALIGN(16);\n", f"  _end = .;\n{ends}")
+            assert self.link(tmp_path, text, "").findings == ()
+
+    def link(self, folder, text, words):
+        kernel = toolchain.compile_c(folder, toolchain.KERNEL + VARIABLES)
+        return check(toolchain.link(folder, [kernel], [render_fragment(4, "x86_64", words), text]))
 
 
 class TestT25OutsideTemplate:

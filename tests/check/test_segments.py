@@ -7,7 +7,7 @@ import toolchain
 from check import code_builds
 from check.builds import BY_HAND, VARIABLES, judge, rules, script
 from check.test_rules import LINKERS, only
-from percpu_tools import check
+from percpu_tools import check, render_fragment
 from percpu_tools.image import Image
 
 # .bss as someone writes it who copied only the lines for .percpu.
@@ -158,6 +158,22 @@ class TestT24MovedEntry:
     def test_build_id_behind_text(self, tmp_path):
         """lld puts it there."""
         assert judge(tmp_path, BY_HAND, VARIABLES, "--build-id=sha1", linker="lld").findings == ()
+
+    @pytest.mark.parametrize(("where", "expected"), [("front", {"T24"}), ("end", set())])
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_alone_far_below(self, tmp_path, linker, where, expected):
+        """lld takes an ASSERT for an assignment to `.`, and puts the note behind the first of those."""
+        text = script(render_fragment(4, "x86_64", "non-zero-vma", linker, "include"))
+        text = text.replace(READ_ONLY, "").replace("*(.text .text.*)", "*(.boot) *(.text .text.* .rodata .rodata.* .eh_frame)")
+        check_that = 'ASSERT(1, "right")\n'
+        text = check_that + text if where == "front" else text + check_that
+        # The entry is not the first instruction.
+        boot = '__attribute__((section(".boot"), used)) void boot(void) {}\n'
+        report = judge(tmp_path, text, VARIABLES + boot, "--build-id=sha1", linker=linker)
+        assert rules(report) == (expected if linker == "lld" else set())
+        for finding in report.findings:
+            assert "alone at the lowest addresses, far below the kernel" in finding.message
+            assert finding.found.startswith(".note.gnu.build-id at 0x0, 0xffffffff800fff")
 
     @pytest.mark.parametrize("linker", LINKERS)
     def test_placed(self, tmp_path, linker):

@@ -111,7 +111,7 @@ def test_percpu_in_the_users_script_as_well(tmp_path, linker, layout):
         assert not check(tmp_path / "kernel.elf").ok
 
 
-@pytest.mark.parametrize("layout", ["", "non-zero-vma"])
+@pytest.mark.parametrize("layout", ["", "non-zero-vma", "pristine", "non-zero-vma pristine"])
 @pytest.mark.parametrize("linker", toolchain.LINKERS)
 def test_an_orphan_does_not_land_in_the_areas_unseen(tmp_path, linker, layout):
     orphan = '__attribute__((section(".orphan"), used)) int orphan = 1;\n'
@@ -127,3 +127,4 @@ def test_an_orphan_does_not_land_in_the_areas_unseen(tmp_path, linker, layout):
     # lld sees the overlap by itself in the zero-VMA layout, and names the section.
     ours = "ERROR(percpu): the linker has put a section that your script does not place right behind .percpu"
     assert ours in done.stderr or (linker == "lld" and "section .orphan load address range overlaps" in done.stderr)
+    assert "BUG(percpu)" not in done.stderr

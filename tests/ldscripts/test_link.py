@@ -277,6 +277,30 @@ def test_the_fragment_leaves_no_orphan(tmp_path, linker, layout):
     assert "percpu" not in done.stderr
 
 
+# Read-only data with the code, as kernels without protection have it: what the linker adds has no section for its like.
+TOGETHER = toolchain.HIGHER_HALF.replace("*(.text .text.*)", "*(.text .text.* .rodata .rodata.* .eh_frame)").replace(
+    "  .rodata : AT(ADDR(.rodata) - KERNEL_VMA) { *(.rodata .rodata.*) *(.eh_frame) }\n", ""
+)
+
+
+@pytest.mark.parametrize("words", ["", "non-zero-vma", "pristine", "non-zero-vma pristine", "sp-naive"])
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_the_fragment_moves_no_section_that_the_script_leaves_to_the_linker(tmp_path, linker, words):
+    """To lld an ASSERT is an assignment to `.`; at the top, it would have read-only orphans at address 0."""
+    source = SOURCE + '__attribute__((section(".constants"), used)) const int constant = 1;\n'
+    kernel = toolchain.compile_c(tmp_path, source)
+    fragment = render_fragment(4, "x86_64", words, linker)
+    paths = {
+        name: toolchain.link(tmp_path, [kernel], scripts, "--build-id=sha1", linker=linker, name=name)
+        for name, scripts in (("without.elf", [TOGETHER.replace("*(.data .data.*)", "*(.data .data.* .percpu*)")]), ("with.elf", [fragment, TOGETHER]))
+    }
+    found = {}
+    for name, path in paths.items():
+        with Image(path) as image:
+            found[name] = [(section, image.section(section).address) for section in (".note.gnu.build-id", ".constants", ".text")]
+    assert found["with.elf"] == found["without.elf"]
+
+
 @pytest.mark.parametrize("linker", toolchain.LINKERS)
 @pytest.mark.parametrize("cpu_num", [1, 4])
 def test_a_restart_table_stands_before_the_areas(tmp_path, linker, cpu_num):

@@ -148,6 +148,22 @@ def test_a_folder_of_the_users_overrides_one_block(tmp_path):
     assert set(ours.splitlines()) <= set(theirs.splitlines())
 
 
+@pytest.mark.parametrize("words", ["", "non-zero-vma", "sp-naive"])
+@pytest.mark.parametrize("linker", toolchain.LINKERS)
+def test_an_assert_of_the_users_is_evaluated(tmp_path, linker, words):
+    template = tmp_path / "percpu.ld.j2"
+    kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + toolchain.variable("x", 1))
+    for small, expected in ((4, 0), (3, 1)):
+        template.write_text(
+            '{% extends "percpu/percpu.ld.j2" %}\n'
+            f'{{% block extra_asserts %}}\nASSERT(SIZEOF(.percpu) <= {small}, "ERROR: mine")\n{{% endblock %}}\n'
+        )
+        fragment = render_fragment(4, "x86_64", words, linker, templates=tmp_path)
+        done = toolchain.try_link(tmp_path, [kernel], [fragment, toolchain.HIGHER_HALF], linker=linker)
+        assert done.returncode == expected, done.stderr
+        assert ("ERROR: mine" in done.stderr) == bool(expected)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
 import toolchain
-from percpu_tools import PercpuError, find_anchor
+from percpu_tools import PercpuError, find_anchor, render_fragment
+from percpu_tools.image import Image
 
 
 def sections(body: str) -> str:
@@ -15,7 +17,16 @@ def sections(body: str) -> str:
 
 TEXT = ".text : { *(.text .text.*) }\n"
 DATA = ".data : { *(.data .data.*) }\n"
+ALL_DATA = ".data : { *(.data .data.*) *(.bss .bss.*) *(COMMON) }\n"
 BSS = ".bss : { *(.bss .bss.*) *(COMMON) }\n"
+
+
+def addresses(folder, script: str, source: str = "") -> dict[str, int]:
+    """The symbols of a kernel that GNU ld links with the script and the fragment after .data."""
+    kernel = toolchain.compile_c(folder, toolchain.KERNEL + toolchain.variable("x", 1) + source)
+    path = toolchain.link(folder, [kernel], [render_fragment(4, "x86_64"), script])
+    with Image(path) as image:
+        return {symbol.name: symbol.value for symbol in image.symbols(b"")}
 
 
 def test_without_a_script_the_linkers_own_has_data():
@@ -44,6 +55,11 @@ def test_without_a_script_the_linkers_own_has_data():
         ("INCLUDE memory.ld\n" + sections("INCLUDE sections.ld\n" + TEXT + DATA + "INCLUDE more.ld;\n" + BSS), ".data"),
         ("MEMORY { RAM (rwx) : ORIGIN = 0, LENGTH = 1M }\n" + sections(TEXT + DATA + BSS), ".data"),
         ("SECTIONS { " + TEXT + " }\nSECTIONS { " + DATA + BSS + " }", ".data"),
+        # .bss in front of data, and what only asserts that nothing is there.
+        (sections(TEXT + BSS + DATA), ".data"),
+        (sections(BSS + DATA), ".data"),
+        (sections(TEXT + BSS + ".rodata : { *(.rodata*) }\n" + DATA + ".sbss : { *(.sbss) }\n"), ".data"),
+        (sections(TEXT + DATA + BSS + ".got : { *(.got) }\n.data.rel.ro : { *(.data.rel.ro) }\n.stack : { . += 4K; }"), ".data"),
         # On top of the linker's own script.
         ("SECTIONS { }\nINSERT AFTER .text;", ".data"),
         (toolchain.HIGHER_HALF, ".data"),
@@ -67,7 +83,8 @@ def test_the_linkers_own_scripts_have_a_place(ld):
         ("MEMORY { RAM : ORIGIN = 0, LENGTH = 1M }", "kernel.ld has no SECTIONS"),
         (sections(". = 1M;"), "kernel.ld has no output section"),
         (sections("/DISCARD/ : { *(*) }"), "kernel.ld has no output section"),
-        (sections(BSS + DATA), "kernel.ld has .bss as its first output section"),
+        (sections(BSS + ".stack : { . += 4K; }"), "kernel.ld has .bss as its first output section"),
+        (sections(TEXT + DATA + "OVERLAY : { .one { *(.one) } .two { *(.two) } }" + BSS), "kernel.ld has an OVERLAY as the last statement"),
         (sections(TEXT + ".percpu : { *(.percpu) }\n" + BSS), "kernel.ld has an output section .percpu already"),
         ("SECTIONS {" + TEXT, "kernel.ld: the '{' of SECTIONS is never closed"),
         ("SECTIONS { .text : { *(.text) ", "kernel.ld: a '{' is never closed"),
@@ -107,9 +124,67 @@ class TestGnuLdInsertsBehindASymbol:
     def test_an_assignment_to_dot_holds_it(self, holds):
         assert find_anchor(sections(TEXT + DATA + holds + "__bss_start = .;" + BSS), "ld") == ".data"
 
-    def test_the_end_of_data_may_be_overtaken(self):
-        assert find_anchor(sections(TEXT + DATA + "_edata = .;" + BSS), "ld") == ".data"
+    @pytest.mark.parametrize("start", ["__bss_start = .; *(.bss)", "PROVIDE(_sbss = .); *(.bss)"])
+    def test_the_end_of_data_may_be_overtaken(self, start):
+        assert find_anchor(sections(TEXT + DATA + "_edata = .;" + BSS.replace("*(.bss", f"{start} *(.bss")), "ld") == ".data"
 
-    def test_the_end_of_a_kernel_without_bss_may_not(self):
-        with pytest.raises(PercpuError, match="_kernel_end"):
-            find_anchor(sections(TEXT + DATA + "_kernel_end = .;"), "ld")
+    @pytest.mark.parametrize("end", ["end", "__bss_end"])
+    def test_unless_it_is_the_start_of_bss(self, tmp_path, end):
+        """xv6 and JOS: memset(edata, 0, end - edata)."""
+        edata = "PROVIDE(edata = .);\n"
+        script = sections(f". = 1M;\n{TEXT}.rodata : {{ *(.rodata*) *(.eh_frame) }}\n. = ALIGN(4096);\n{DATA}{edata}{BSS}PROVIDE({end} = .);")
+        with pytest.raises(PercpuError, match="assigns edata right after .data.* where they are cleared with .bss") as refusal:
+            find_anchor(script, "ld")
+        assert find_anchor(script, "lld") == ".data"
+        uses = f"extern char edata[], {end}[]; char* const bounds[] = {{edata, {end}}};\n"
+        found = addresses(tmp_path, script, uses)
+        assert found["edata"] <= found["_percpu_start"] < found[end], "it is refused rightly"
+        assert refusal.value.fix[0] == "write `. = .;` before `edata = ...`"
+        held = script.replace(edata, f". = .;\n{edata}")
+        assert find_anchor(held, "ld") == ".data"
+        found = addresses(tmp_path, held, uses)
+        assert found["_percpu_end"] <= found["edata"] <= found[end]
+
+    @pytest.mark.parametrize("name", ["_kernel_end", "heap_start", "end_of_kernel_image", "_end"])
+    @pytest.mark.parametrize("behind", ["", "/DISCARD/ : { *(.comment) }"])
+    def test_the_end_of_a_kernel_without_bss_may_not(self, name, behind):
+        with pytest.raises(PercpuError, match=f"assigns {name} right after .data"):
+            find_anchor(sections(TEXT + ALL_DATA + f"{name} = .;\n" + behind), "ld")
+        assert find_anchor(sections(TEXT + ALL_DATA + f"{name} = .;\n" + behind), "lld") == ".data"
+
+    @pytest.mark.parametrize("end", ["_end = .;\n}\n", "}\n_end = .;\n"])
+    def test_where_nothing_follows_no_assignment_to_dot_holds_it(self, end):
+        script = f"SECTIONS\n{{\n{TEXT}{ALL_DATA}. = ALIGN(4096);\n{end}"
+        with pytest.raises(PercpuError, match="assigns _end behind .data") as refusal:
+            find_anchor(script, "ld")
+        assert refusal.value.fix[0].startswith("write `/DISCARD/ : { *(.note.GNU-stack) }` at the end of SECTIONS")
+        assert find_anchor(script, "lld") == ".data"
+
+    def test_nor_in_front_of_what_takes_no_memory(self):
+        script = sections(TEXT + ALL_DATA + ". = .;\n_end = .;\n.comment 0 : { *(.comment) }")
+        with pytest.raises(PercpuError) as refusal:
+            find_anchor(script, "ld")
+        assert "` before .comment" in refusal.value.fix[0]
+
+    @pytest.mark.parametrize("end", ["_end = .;", ". = ALIGN(4096);\n_end = .;", ". = .;\n_end = .;\n.comment 0 : { *(.comment) }"])
+    def test_with_the_mend_the_areas_lie_before_the_end(self, tmp_path, end):
+        script = sections(f". = 1M;\n{TEXT}.rodata : {{ *(.rodata*) *(.eh_frame) }}\n. = ALIGN(4096);\n{ALL_DATA}{end}")
+        with pytest.raises(PercpuError) as refusal:
+            find_anchor(script, "ld")
+        assert addresses(tmp_path, script)["_end"] <= addresses(tmp_path, script)["_percpu_start"], "it is refused rightly"
+        said = refusal.value.fix[0]
+        if "`. = .;`" in said:
+            script = script.replace("_end = .;", ". = .;\n_end = .;")
+        statement = re.search(r"`(/DISCARD/ .*?)`", said)[1]
+        place = ".comment 0" if "before .comment" in said else "}\n"
+        before, place, behind = script.rpartition(place)
+        script = f"{before}{statement}\n{place}{behind}"
+        assert find_anchor(script, "ld") == ".data"
+        found = addresses(tmp_path, script)
+        assert found["_percpu_end"] <= found["_end"]
+
+    def test_an_end_behind_what_is_left_out_is_behind_the_areas(self, tmp_path):
+        script = sections(f". = 1M;\n{TEXT}.rodata : {{ *(.rodata*) *(.eh_frame) }}\n. = ALIGN(4096);\n{ALL_DATA}/DISCARD/ : {{ *(.comment) }}\n_end = .;")
+        assert find_anchor(script, "ld") == ".data"
+        found = addresses(tmp_path, script)
+        assert found["_percpu_end"] <= found["_end"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import stat
 import struct
 import sys
@@ -55,6 +56,7 @@ _MOST_SEGMENTS = 256
 
 # A file of zeros may be sparse, and claim more than any memory holds. No kernel's tables are as large as this.
 _LARGEST_NOTES = 1 << 20
+_NOTES_LOOKED_AT = 1000
 _LARGEST_RELOCATIONS = 1 << 28
 _LARGEST_SYMBOLS = 1 << 30
 
@@ -170,12 +172,33 @@ class Image:
     def note(self) -> Note | None:
         """What the runtime says it was built for, if the file has its note."""
         section = self.section(NOTE_SECTION)
-        if section is None or section.type != "SHT_NOTE":
-            return None
-        with self._reading(f"section {NOTE_SECTION}"):
-            for name, description in elf.notes(self._header, self._contents(section, _LARGEST_NOTES)):
-                if name == b"percpu":
-                    return parse_note(description)
+        if section is not None and section.type == "SHT_NOTE":
+            with self._reading(f"section {NOTE_SECTION}"):
+                for name, description in elf.notes(self._header, self._contents(section, _LARGEST_NOTES)):
+                    if name == b"percpu":
+                        return parse_note(description)
+        # A script may have taken it into a section of its own, with what else there is of notes or of constants.
+        for section in self.sections:
+            takes_notes = section.type == "SHT_NOTE" or (section.type == "SHT_PROGBITS" and re.search("note|rodata", section.name))
+            if takes_notes and (description := self._note_among_others(section)) is not None:
+                return parse_note(description)
+        return None
+
+    def _note_among_others(self, section: Section) -> bytes | None:
+        """The description of the runtime's note in a section that holds other things, too."""
+        # What follows the size of the description: the type, and the name of seven bytes with its padding.
+        looked_for = struct.pack(self._order + "I", 1) + b"percpu\0\0"
+        end = min(section.offset + section.size, len(self._bytes))
+        at = section.offset
+        for _ in range(_NOTES_LOOKED_AT):
+            at = self._bytes.find(looked_for, at + 8, end) - 8
+            if at < section.offset:
+                return None
+            name_size, size = struct.unpack_from(self._order + "II", self._bytes, at)
+            first = at + 8 + len(looked_for)
+            if name_size == 7 and size <= min(end - first, _LARGEST_NOTES):
+                return self._bytes[first : first + size]
+            at += 1
         return None
 
     def data(self, section: Section, address: int, size: int) -> bytes:

@@ -153,7 +153,10 @@ def _check_regions(
     if load_offset not in (None, ""):
         raise PercpuError(
             f"both a load offset ({load_offset}) and a memory region ({region}) are given",
-            fix=f"leave the load offset out: with regions, AT>{load_region or 'NAME'} says where sections are loaded",
+            fix=(
+                f"leave the load offset out: with regions, AT>{load_region or 'NAME'} says where sections are loaded",
+                "where they have both >NAME and AT(...), leave it out too, and use the feature non-zero-vma",
+            ),
         )
     if load_region not in (None, "", region) and "pristine" not in features:
         raise PercpuError(

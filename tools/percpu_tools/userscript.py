@@ -1,13 +1,15 @@
 """Reading a user's linker script far enough to say where the per-CPU sections belong in it.
 
-They belong behind the last output section before .bss. Earlier, and GNU ld writes the zero-fill areas
-to the file, because data follows them in the same segment; later, and the template lies in what the
-kernel clears at boot, or behind the symbol that ends the kernel.
+They belong behind the last output section before .bss, or behind the last of all where .data follows .bss.
+Earlier, and GNU ld writes the zero-fill areas to the file, because data follows them in the same segment;
+later, and the template lies in what the kernel clears at boot, or behind the symbol that ends the kernel.
 
 GNU ld has one surprise (2.40, insert_os_after): INSERT AFTER puts the statements not right behind the
 section, but in front of the next output section or of the next assignment to `.`. A line
 `__bss_start = .;` between the two is overtaken, and the template is cleared with .bss. A `. = .;` or
-`. = ALIGN(...);` before such a line holds it; the linkers' default scripts have one there.
+`. = ALIGN(...);` before such a line holds it; the linkers' default scripts have one there. But it holds only
+in front of an output section that takes memory, or of /DISCARD/: where none follows, the statements go behind
+everything, and in front of a .comment, behind all that stands before it.
 """
 
 from __future__ import annotations
@@ -37,6 +39,10 @@ _ASSIGNMENT = re.compile(r"(?:<<|>>|[-+*/&|^])?=")
 # Functions that stand as statements of their own, with their parentheses.
 _CALLS = {"PROVIDE", "PROVIDE_HIDDEN", "HIDDEN", "ASSERT", "ENTRY", "EXTERN", "CREATE_OBJECT_SYMBOLS", "CONSTRUCTORS"}
 _BSS_NAME = re.compile(r"\.?s?bss(?![a-z])", re.IGNORECASE)
+# Not .got, .plt, .data.rel.ro: kernels place those behind .bss to assert that they are empty.
+_DATA_NAME = re.compile(r"\.(s?data|rodata)(?![a-z]|\.rel)")
+_CLEARED = re.compile(r"bss|zero|clear", re.IGNORECASE)
+_END_OF_DATA = re.compile(r"\b_*edata_*\b")
 # What linkers and debuggers keep at the end of a script; it takes no memory.
 _NOT_LOADED = re.compile(r"/DISCARD/|\.(comment|debug|stab|line|symtab|strtab|shstrtab|note\.GNU|gnu\.attributes|riscv\.attr|ARM\.attr)")
 
@@ -48,6 +54,16 @@ class Regions(NamedTuple):
     load_region: str | None
 
 
+class _Include(NamedTuple):
+    """An INCLUDE of a file that was not read."""
+
+    name: str
+
+    @property
+    def is_fragment(self) -> bool:
+        return "percpu" in self.name
+
+
 @dataclass
 class _OutputSection:
     name: str
@@ -55,8 +71,12 @@ class _OutputSection:
     regions: Regions
     # Whether it says `:NAME` of a segment in PHDRS.
     has_segment: bool
+    # Whether it says AT(...).
+    has_at: bool
     # What is assigned before it and after the section in front: target and whether it speaks of `.`.
     assigned_before: list[tuple[str, bool]] = field(default_factory=list)
+    # Whether the fragment is included right behind it.
+    precedes_fragment: bool = False
 
     @property
     def is_bss(self) -> bool:
@@ -66,8 +86,22 @@ class _OutputSection:
         return bool(inputs) and all(_BSS_NAME.match(word) for word in inputs)
 
     @property
+    def is_data(self) -> bool:
+        """Whether it is one that the file holds, as far as its contents tell."""
+        return not self.is_bss and any(_DATA_NAME.match(word) for word in self.body)
+
+    @property
+    def is_code(self) -> bool:
+        return any(re.match(r"\.text(?![a-z])", word) for word in self.body)
+
+    @property
     def is_loaded(self) -> bool:
         return not _NOT_LOADED.match(self.name)
+
+    @property
+    def holds_dot(self) -> bool:
+        """Whether GNU ld inserts in front of an assignment to `.` that stands before it."""
+        return self.is_loaded or self.name == "/DISCARD/"
 
 
 def find_anchor(
@@ -101,17 +135,25 @@ def find_anchor(
             )
     if layout == "zero-vma" and "PHDRS" in tokens:
         _refuse_phdrs(path)
-    first_bss = next((index for index, section in enumerate(loaded) if section.is_bss), len(loaded))
+    last_data = max((index for index, section in enumerate(loaded) if section.is_data), default=-1)
+    first_bss = next((index for index, section in enumerate(loaded) if section.is_bss and index > last_data), len(loaded))
     if first_bss == 0:
         raise PercpuError(
             f"{path} has {loaded[0].name} as its first output section, so there is none to insert the per-CPU sections after",
             fix="place .data before it, or use the mode include and write INCLUDE percpu.ld before it",
         )
-    anchor = loaded[first_bss - 1].name
-    between = loaded[first_bss].assigned_before if first_bss < len(loaded) else trailing
+    anchor = loaded[first_bss - 1]
+    if anchor.name == "OVERLAY":
+        raise PercpuError(
+            f"{path} has an OVERLAY as the last statement before .bss, and the linkers insert behind an output section alone",
+            fix=("move the OVERLAY to before .data", "use the mode include and write INCLUDE percpu.ld behind the OVERLAY"),
+        )
     if linker == "ld":
-        _refuse_overtaken(between, anchor, path, has_bss=first_bss < len(loaded))
-    return anchor
+        place = next(index for index, section in enumerate(sections) if section is anchor) + 1
+        follower = sections[place] if place < len(sections) else None
+        between = trailing if follower is None else follower.assigned_before
+        _refuse_overtaken(between, anchor.name, follower, path, _start_of_bss(tokens) if first_bss < len(loaded) else None)
+    return anchor.name
 
 
 def refuse_segments(script: str, fragment: str, path: str = "the linker script") -> None:
@@ -143,62 +185,184 @@ def find_regions(
     mode: str = "insert",
     path: str = "the linker script",
     given: Regions = Regions(None, None),
+    layout: str | None = None,
 ) -> Regions:
     """The regions for the fragment, by those of the section `anchor` in a user's script given as text.
 
-    `given` are the ones that the user has named, which count for more.
+    In the mode include they are those of the section that stands in front of INCLUDE. `given` are the ones that the
+    user has named, which count for more. `layout` is as in `find_anchor`; `None`: it is not known yet.
     """
     tokens = _tokens(script or "")
+    _refuse_unknown(tokens, given, path)
+    sections, _ = _output_sections(tokens, path)
+    if mode == "include":
+        front = _in_front_of_fragment(sections)
+        _refuse_collected(front, path)
+    else:
+        front = [section for section in sections if section.name == anchor][:1]
     if "MEMORY" not in tokens:
         return given
     name_it = "name the region that the areas are to lie in (PERCPU_REGION, --region)"
-    if mode == "include":
-        if given.region is None:
-            raise PercpuError(f"{path} has MEMORY, and no region is given for the per-CPU sections", fix=name_it)
-        return given
-    if linker == "ld":
+    if mode == "include" and not given.region:
+        raise PercpuError(f"{path} has MEMORY, and no region is given for the per-CPU sections", fix=name_it)
+    if mode == "insert" and linker == "ld":
         raise PercpuError(
             f"{path} has MEMORY, and GNU ld reads the fragment before it: it does not know the regions then",
             fix=f"use the mode include: write INCLUDE percpu.ld behind {anchor}, and {name_it}",
         )
-    sections, _ = _output_sections(tokens, path)
-    own = next((section.regions for section in sections if section.name == anchor), Regions(None, None))
+    own = front[-1].regions if front else Regions(None, None)
     region = given.region or own.region
     if region is None:
         raise PercpuError(
             f"{path} has MEMORY, and names no region for {anchor}, which the per-CPU sections follow",
             fix=(f"write >NAME behind {anchor}", name_it),
         )
-    if given.load_region is None and own.load_region not in (None, region):
-        raise PercpuError(
-            f"{path} loads {anchor} to {own.load_region} (AT>{own.load_region}), for {region}: "
-            f"the template would have to be brought there before the first access",
-            fix=(
-                f"let it stay in {own.load_region}, from where init copies it: the feature pristine, and the load region "
-                f"{own.load_region} (PERCPU_LOAD_REGION, --load-region)",
-                f"have it loaded to {region} itself: the load region {region}",
-            ),
-        )
+    if front and not given.load_region:
+        _refuse_loaded_elsewhere(front[-1], region, sections, layout, path)
     return Regions(region, given.load_region)
 
 
-def _refuse_overtaken(between: list[tuple[str, bool]], anchor: str, path: str, has_bss: bool) -> None:
-    """Refuse a script where GNU ld would insert behind a symbol that must stand after the areas."""
+def _refuse_loaded_elsewhere(
+    front: _OutputSection, region: str, sections: list[_OutputSection], layout: str | None, path: str
+) -> None:
+    """Refuse a section `front` of the fragment that is loaded elsewhere than where it is linked, where that does not carry on.
+
+    With the code loaded so too, it is the kernel's mapping; without, startup code copies, and only what it knows of.
+    """
+    own = front.regions
+    code = [section for section in sections if section.is_code]
+    load_region = own.load_region if own.load_region not in (own.region, region) else None
+    if load_region is None and not front.has_at:
+        return
+    flash = load_region or "NAME"
+    stays = (
+        f"let it stay in {load_region or 'flash'}, from where init copies it: the feature pristine, and the load region "
+        f"{flash} (PERCPU_LOAD_REGION, --load-region)"
+    )
+    if load_region is None and any(section.has_at for section in code):
+        if layout != "zero-vma":
+            return
+        raise PercpuError(
+            f"{path} has MEMORY, and AT(...) at {front.name}: the template at address 0 would be loaded by neither",
+            fix="use the feature non-zero-vma: it is then loaded as the section in front of it",
+        )
+    if load_region is not None and any(section.regions == own for section in code):
+        raise PercpuError(
+            f"{path} has all of the kernel loaded to {load_region} for {own.region} (AT>{load_region}), "
+            f"which for the areas, behind {front.name}, no linker does",
+            fix=(
+                f"write AT(ADDR(.name) - OFFSET) at each section in place of AT>{load_region}, and use the feature non-zero-vma",
+                stays,
+            ),
+        )
+    how = f"to {load_region} (AT>{load_region})" if load_region else "elsewhere (AT(...))"
+    raise PercpuError(
+        f"{path} loads {front.name} {how}, for {own.region or region}: the template would have to be brought there before the first access",
+        fix=(stays, f"have it loaded to {region} itself: the load region {region}"),
+    )
+
+
+def _refuse_unknown(tokens: list[str], given: Regions, path: str) -> None:
+    """Refuse a region that the script does not have: GNU ld warns of it, and links what it is for at address 0."""
+    # What is in a file that was not read, nobody knows.
+    if not tokens or any(name == "INCLUDE" and not _Include(file).is_fragment for name, file in zip(tokens, tokens[1:])):
+        return
+    known = _memory_regions(tokens)
+    for name, option in zip(given, ("PERCPU_REGION, --region", "PERCPU_LOAD_REGION, --load-region")):
+        if not name or name in known:
+            continue
+        if not known:
+            raise PercpuError(f"{path} has no MEMORY, and the region {name} is given", fix=f"leave it out ({option})")
+        raise PercpuError(
+            f"{path} has no memory region {name}: its MEMORY has {', '.join(known)}",
+            fix=f"name one of those ({option})",
+        )
+
+
+def _memory_regions(tokens: list[str]) -> list[str]:
+    """The names of the regions that the MEMORY commands declare, and their aliases."""
+    regions: list[str] = []
+    reader = _Reader(tokens, "")
+    while (token := reader.take()) is not None:
+        if token == "REGION_ALIAS" and reader.peek() == "(":
+            reader.take()
+            regions.append((reader.take() or "").strip('"'))
+        elif token == "MEMORY" and reader.peek() == "{":
+            reader.take()
+            inside = _Reader(reader.skip_to_close("{", "}"), "")
+            name = ""
+            while (word := inside.take()) is not None:
+                if word == "(":
+                    inside.skip_to_close("(", ")")
+                elif word == ":":
+                    regions.append(name.strip('"'))
+                else:
+                    name = word
+    return regions
+
+
+def _in_front_of_fragment(sections: list[_OutputSection]) -> list[_OutputSection]:
+    """The loaded output sections that stand in front of the fragment, where the script includes it; else none."""
+    end = next((index + 1 for index, section in enumerate(sections) if section.precedes_fragment), 0)
+    if not end and any(section.name == ".percpu_table" for section in sections):
+        # An earlier rendering of it was read with the script.
+        end = next(index for index, section in enumerate(sections) if section.name in (".percpu_restart", ".percpu_table"))
+    return [section for section in sections[:end] if section.is_loaded]
+
+
+def _refuse_collected(front: list[_OutputSection], path: str) -> None:
+    """Refuse a script that collects the variables in front of the fragment, which would then have none."""
+    for section in front:
+        pattern = next((word for word in section.body if re.match(r"\.percpu(?![a-z_])", word)), None)
+        if pattern is not None:
+            raise PercpuError(
+                f"{path} collects {pattern} in {section.name}, in front of INCLUDE percpu.ld, which finds no variables then",
+                fix=f"remove it from {section.name}; the fragment places .percpu and .percpu.*",
+            )
+
+
+def _refuse_overtaken(
+    between: list[tuple[str, bool]],
+    anchor: str,
+    follower: _OutputSection | None,
+    path: str,
+    start_of_bss: re.Pattern[str] | None,
+) -> None:
+    """Refuse a script where GNU ld would insert behind a symbol that must stand after the areas.
+
+    `follower` is the statement of an output section, of whatever kind, that comes next after `between`;
+    `start_of_bss` is what symbols are called where .bss starts, and `None` where there is none.
+    """
+    dot_holds = follower is not None and follower.holds_dot
+    dot_assigned = False
     for name, speaks_of_dot in between:
         if name == ".":
-            return
+            if dot_holds:
+                return
+            dot_assigned = True
+            continue
         # `_edata = .;` may be overtaken: that the areas are not part of it is right. The start of .bss may
-        # not; nor, where there is no .bss, the end of the kernel.
-        matters = re.search(r"bss|zero|clear", name, re.IGNORECASE) if has_bss else re.search(r"end$", name.strip("_"))
-        if speaks_of_dot and matters:
-            raise PercpuError(
-                f"{path} assigns {name} right after {anchor}: GNU ld inserts the per-CPU sections behind that line, "
-                + ("where they are cleared with .bss" if has_bss else "where the kernel takes the memory for free"),
-                fix=(
-                    f"write `. = .;` before `{name} = ...`",
-                    "use the mode include and write INCLUDE percpu.ld before it",
-                ),
-            )
+        # not; nor, where there is no .bss, whatever ends the kernel or begins the heap.
+        matters = start_of_bss.search(name) if start_of_bss else not _END_OF_DATA.fullmatch(name)
+        if not speaks_of_dot or not matters:
+            continue
+        mends = [] if dot_assigned else [f"write `. = .;` before `{name} = ...`"]
+        if not dot_holds:
+            where = "at the end of SECTIONS" if follower is None else f"before {follower.name}"
+            mends.append(f"write `/DISCARD/ : {{ *(.note.GNU-stack) }}` {where}: GNU ld inserts in front of `. =` only where a section follows")
+        raise PercpuError(
+            f"{path} assigns {name} {'behind' if dot_assigned else 'right after'} {anchor}: GNU ld inserts the per-CPU sections behind that line, "
+            + ("where they are cleared with .bss" if start_of_bss else "where the kernel takes the memory for free"),
+            fix=(" and ".join(mends), "use the mode include and write INCLUDE percpu.ld before it"),
+        )
+
+
+def _start_of_bss(tokens: list[str]) -> re.Pattern[str]:
+    """What symbols of the script are called where .bss starts: `edata`, as in xv6 and JOS, if no other one is there."""
+    assigned = [name for name, follows in zip(tokens, tokens[1:]) if _ASSIGNMENT.fullmatch(follows)]
+    if any(_CLEARED.search(name) and not re.search(r"end|stop|ebss|size|len", name, re.IGNORECASE) for name in assigned):
+        return _CLEARED
+    return re.compile(f"{_CLEARED.pattern}|{_END_OF_DATA.pattern}", re.IGNORECASE)
 
 
 def _tokens(script: str) -> list[str]:
@@ -206,7 +370,7 @@ def _tokens(script: str) -> list[str]:
 
 
 def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection], list[tuple[str, bool]]]:
-    """The output sections of all SECTIONS blocks in order, and the assignments after the last one."""
+    """The output sections of all SECTIONS blocks in order, and the assignments after the last one, in SECTIONS or not."""
     sections: list[_OutputSection] = []
     assigned: list[tuple[str, bool]] = []
     reader = _Reader(tokens, path)
@@ -214,7 +378,10 @@ def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection]
         if token == "SECTIONS" and reader.peek() == "{":
             reader.take()
             for statement in reader.statements():
-                if isinstance(statement, _OutputSection):
+                if isinstance(statement, _Include):
+                    if statement.is_fragment and sections:
+                        sections[-1].precedes_fragment = True
+                elif isinstance(statement, _OutputSection):
                     statement.assigned_before = assigned
                     assigned = []
                     sections.append(statement)
@@ -222,6 +389,8 @@ def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection]
                     assigned.append(statement)
         elif token == "{":
             reader.skip_to_close("{", "}")
+        elif reader.at_assignment():
+            assigned.append((token, "." in reader.expression()))
     return sections, assigned
 
 
@@ -252,7 +421,7 @@ class _Reader:
             depth += {opening: 1, closing: -1}.get(token, 0)
         return self._tokens[start : self._next - 1]
 
-    def statements(self) -> Iterator[_OutputSection | tuple[str, bool]]:
+    def statements(self) -> Iterator[_OutputSection | _Include | tuple[str, bool]]:
         """The statements of a SECTIONS block, whose `{` was taken, up to its `}`."""
         while (token := self.take()) != "}":
             if token is None:
@@ -260,32 +429,38 @@ class _Reader:
             if token in (";", ","):
                 continue
             if token == "INCLUDE":
-                self.take()
+                yield _Include((self.take() or "").strip('"'))
             elif token in _CALLS and self.peek() == "(":
                 self.take()
                 inside = self.skip_to_close("(", ")")
                 if token in ("PROVIDE", "PROVIDE_HIDDEN", "HIDDEN") and inside:
                     yield inside[0], "." in inside[1:]
-            elif self.peek() is not None and _ASSIGNMENT.fullmatch(self.peek() or ""):
-                yield token, "." in self._expression()
+            elif self.at_assignment():
+                yield token, "." in self.expression()
             else:
                 found = self._section_body()
                 if found is not None:
                     yield _OutputSection(token.strip('"'), *found)
 
-    def _expression(self) -> list[str]:
+    def at_assignment(self) -> bool:
+        """Whether the token just taken is the target of an assignment."""
+        return _ASSIGNMENT.fullmatch(self.peek() or "") is not None
+
+    def expression(self) -> list[str]:
         """The tokens up to the `;`, or up to the end of the block where it is missing."""
         start = self._next
         while self.peek() not in (";", "}", None):
             self.take()
         return self._tokens[start : self._next]
 
-    def _section_body(self) -> tuple[list[str], Regions, bool] | None:
-        """What stands in the braces of the statement whose name was taken, its regions, and whether it names a segment."""
+    def _section_body(self) -> tuple[list[str], Regions, bool, bool] | None:
+        """What stands in the braces of the statement whose name was taken, its regions, whether it names a segment, and AT(...)."""
+        has_at = False
         while (token := self.peek()) != "{":
             if token in ("}", ";", None):
                 return None
             self.take()
+            has_at |= token == "AT"
             if token == "(":
                 self.skip_to_close("(", ")")
         self.take()
@@ -305,4 +480,4 @@ class _Reader:
             elif token == ">":
                 named[loads] = value
             loads = False
-        return body, Regions(named.get(False), named.get(True)), has_segment
+        return body, Regions(named.get(False), named.get(True)), has_segment, has_at

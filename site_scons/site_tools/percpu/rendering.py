@@ -62,10 +62,10 @@ def _place(target, source, env):
     if not source:
         return userscript.DEFAULT_ANCHOR, given
     text, linker, mode, path = _text(target, source, env), env["PERCPU_LINKER"], env["PERCPU_MODE"], _names(source)
-    anchor = userscript.DEFAULT_ANCHOR
+    anchor, layout = userscript.DEFAULT_ANCHOR, variables.features(env)[1].layout
     if mode == "insert":
-        anchor = userscript.find_anchor(text, linker=linker, layout=variables.features(env)[1].layout, path=path)
-    return anchor, userscript.find_regions(text, anchor, linker, mode, path, given)
+        anchor = userscript.find_anchor(text, linker=linker, layout=layout, path=path)
+    return anchor, userscript.find_regions(text, anchor, linker, mode, path, given, layout)
 
 
 def _text(target, source, env):

@@ -95,6 +95,7 @@ def _render(options: argparse.Namespace) -> int:
         options.mode,
         " and ".join(options.script),
         userscript.Regions(options.region, options.load_region),
+        targets.parse_features(options.feature, options.arch).layout,
     )
     text = render_fragment(
         cpu_num=options.cpu_num,

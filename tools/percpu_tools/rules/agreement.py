@@ -10,6 +10,9 @@ from percpu_tools.image import Image
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
+# percpu::detail::areas, which the runtime has in every build with areas.
+_OF_RUNTIME = b"ZN6percpu6detail5areasE"
+
 _RENDER = "render the fragment with percpu-ldscript in place of a section written by hand"
 
 
@@ -86,6 +89,11 @@ def disagreement(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     if layout.layout is None:
         return
     yield from _note_against_file(layout, image)
+    if layout.note is None and layout.profile.is_own and image.symbols((_OF_RUNTIME,)):
+        yield NotJudged(
+            "whether the script suits the runtime: the file has the runtime, and not its note; "
+            "keep .note.percpu in the linker script, in front of patterns that take notes"
+        )
     yield from _layout_against_profile(layout)
     if (lack := layout.lacks(profiles.STRIDE, profiles.AREAS)) is not None:
         yield NotJudged(lack)

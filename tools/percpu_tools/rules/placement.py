@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from percpu_tools import profiles
+from percpu_tools import profiles, targets
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_TLS, SHN_ABS, SHN_COMMON, Image, Section
 from percpu_tools.layout import Layout, variable_name
@@ -13,6 +14,11 @@ from percpu_tools.rules import rule
 # How kernels name the bounds of what they clear at boot.
 _BSS_STARTS = ("__bss_start", "__bss_start__", "_bss_start", "bss_start", "_sbss", "__sbss", "sbss", "__bss_begin")
 _BSS_ENDS = ("__bss_end", "__bss_end__", "__bss_stop", "_bss_end", "bss_end", "_ebss", "__ebss", "ebss")
+
+
+# How they name the end of all, for `Image.symbols`, and exactly.
+_ENDS = (rb"end_*(?=\0)", rb"end_of_kernel", rb"heap_(?:start|base|begin)", rb"ekernel(?=\0)")
+_IS_END = re.compile(r"_*(k|kernel_?|image_?)?end_*|_*end_of_kernel\w*|_*heap_(start|base|begin)_*|_*ekernel_*", re.IGNORECASE)
 
 
 @rule("T05", "lost-initial-values", "the template's initial values do not reach memory", needs_symbols=False, needs=(profiles.VALUES,))
@@ -117,7 +123,7 @@ def areas_overlap(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]
       large. At address 0 it reaches up into a kernel that is linked low: 16 KiB for each of 1024 CPUs
       end at 16 MiB, over a kernel at 2 MiB. And the file carries a copy of zeros for every CPU. Areas that
       are reserved too small, or before the location counter is moved on, are written over by what
-      follows.
+      follows; and areas behind the symbol from which an allocator takes memory (_end), by whoever gets it.
 
     Reproduce
       .percpu 0x0 : AT(_percpu_start) {
@@ -137,6 +143,7 @@ def areas_overlap(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]
     if not layout.has_areas or section is None:
         return
     yield from _overlaps(layout, image, section)
+    yield from _behind_the_end(layout, image)
     if (lack := layout.lacks(profiles.AREAS)) is not None:
         yield NotJudged(f"whether the areas overlap: {lack}")
     else:
@@ -186,19 +193,63 @@ def _overlaps(layout: Layout, image: Image, section: Section) -> Iterator[Findin
                 break
 
 
+def _behind_the_end(layout: Layout, image: Image) -> Iterator[Finding]:
+    """The areas are the last thing in memory, and a symbol by which kernels know where that ends lies before them."""
+    start, end = layout.loaded, layout.end
+    if start is None or end is None or not layout.profile.is_own or layout.stays_in_rom:
+        return
+    others = [
+        section.end
+        for section in image.sections
+        if section.is_allocated and section.size and not section.name.startswith(".percpu") and not (section.flags & SHF_TLS and not section.has_bytes)
+    ]
+    for symbol in image.symbols(_ENDS):
+        if not _IS_END.fullmatch(symbol.name) or not start - targets.PAGE_SIZE < symbol.value < end:
+            continue
+        if symbol.value > start or all(other <= symbol.value or other <= start - targets.PAGE_SIZE for other in others):
+            yield Finding(
+                "warning",
+                f"the areas lie behind {symbol.name}: a kernel whose free memory begins there hands them out",
+                symbol=symbol.name,
+                found=f"{symbol.name} at {symbol.value:#x}, {layout.name_of('_percpu_end')} at {end:#x}",
+                expected=f"{symbol.name} at {end:#x} or above",
+                fix=(
+                    f"write `. = .;` before `{symbol.name} = ...` and `/DISCARD/ : {{ *(.note.GNU-stack) }}` at the end of SECTIONS: GNU ld inserts in front of it then",
+                    f"write INCLUDE percpu.ld before `{symbol.name} = ...` (percpu-ldscript --mode include)",
+                    f"let free memory begin at {layout.name_of('_percpu_end')}",
+                ),
+            )
+            return
+
+
 def _bytes_for_areas(layout: Layout, image: Image, section: Section) -> Iterator[Finding]:
     """Bytes of the file that hold nothing but the zeros of areas 1 and up."""
     if layout.load_end is None or layout.template_size is None or not layout.stride:
         return
     wasted = 0
+    behind = None
     if section.has_bytes and section.end > layout.load_end:
         wasted = section.end - layout.load_end
     elif layout.end is not None and "_percpu_end" in layout.symbols:
         areas = image.section_at(layout.symbols["_percpu_end"].section)
         if areas is not None and areas.number != section.number:
             wasted = areas.size if areas.has_bytes else _covered_by_file(image, areas)
+            behind = _with_bytes_behind(image, areas)
     # Less than a stride is the padding of one area, which every CPU_NUM has.
     if wasted < layout.stride:
+        return
+    if behind is not None:
+        yield Finding(
+            "warning",
+            f"the file holds the areas of all CPUs, so it grows with CPU_NUM: {behind.name} follows them in their segment, and has bytes",
+            section=behind.name,
+            found=f"{wasted} bytes in the file behind the template, then {behind.name} at {behind.address:#x}",
+            expected=f"the template alone, {layout.template_size} bytes",
+            fix=(
+                f"move {behind.name} to before the per-CPU sections in the linker script, or insert the fragment after it",
+                f"write (NOLOAD) at it, `{behind.name} (NOLOAD) : {{ ... }}`, if it holds no initial values",
+            ),
+        )
         return
     yield Finding(
         "warning",
@@ -211,6 +262,16 @@ def _bytes_for_areas(layout: Layout, image: Image, section: Section) -> Iterator
             "put no PROGBITS section behind the areas in the same segment: insert the fragment after the last section before .bss",
         ),
     )
+
+
+def _with_bytes_behind(image: Image, areas: Section) -> Section | None:
+    """The first section behind the areas, in their segment, for which the file has to hold bytes."""
+    for segment in image.segments:
+        end = segment.address + segment.file_size
+        if segment.address <= areas.address < end:
+            behind = [section for section in image.sections if section.is_allocated and section.has_bytes and section.size and areas.end <= section.address < end]
+            return min(behind, key=lambda section: section.address, default=None)
+    return None
 
 
 def _covered_by_file(image: Image, areas: Section) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from percpu_tools import targets
 from percpu_tools.findings import Finding
-from percpu_tools.image import SHF_TLS, Image, Section, Segment
+from percpu_tools.image import SHF_EXECINSTR, SHF_TLS, Image, Section, Segment
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
@@ -30,7 +30,9 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
       0x100009000, and .data of a higher-half kernel at an address that no memory has. The same
       slip at .percpu itself, AT(_percpu_start) in a kernel that is linked in the higher half, puts the
       template there; a wrong AT at the areas behind it, AT(0), has memory cleared and reserved that is not
-      theirs. Loaders refuse the file, or write over something else.
+      theirs. Loaders refuse the file, or write over something else. In the in-image layout, what follows a
+      `.data : { ... } >RAM AT>FLASH` is loaded to flash too, where no startup code looks that copies
+      .data alone.
 
     Reproduce
       .percpu 0x0 : AT(_percpu_start - KERNEL_VMA) { ... }
@@ -44,6 +46,7 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
          it needs none.
       2. Subtract the same KERNEL_VMA in the AT of .percpu as in those of the other sections.
       3. Link with `non-zero-vma`, where .percpu is an ordinary section.
+      4. Name the region in which the template stays (`pristine`, --load-region), or in which it is loaded.
     """
     section = layout.section
     if not layout.has_areas or section is None or not layout.template_size:
@@ -71,7 +74,10 @@ def load_address_drift(layout: Layout, image: Image) -> Iterator[Finding]:
         )
         return
     in_virtual_half = list(_in_virtual_half(image, section, loaded))
-    yield from in_virtual_half or _template_away_from_area(layout, image, section, loaded)
+    yield from in_virtual_half or (
+        *_template_away_from_area(layout, image, section, loaded),
+        *_template_to_be_copied(layout, image, section, loaded),
+    )
     yield from _areas_away(layout, image, section)
     yield from _template_covered(image, section, loaded)
     yield from _physical_overlaps(image, areas)
@@ -166,6 +172,33 @@ def _template_away_from_area(layout: Layout, image: Image, template: Section, lo
             expected=f"{expected:#x}, the physical address of {layout.template_symbol}",
             fix=(f"write AT({layout.template_symbol} - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER),
         )
+
+
+def _template_to_be_copied(layout: Layout, image: Image, template: Section, loaded: int) -> Iterator[Finding]:
+    """In the image, the template is loaded where it is linked, as far off as the code is that runs there."""
+    if layout.layout != "in-image" or not layout.profile.is_own or layout.load_end is None:
+        return
+    shift = _wrapped(loaded - template.address, image)
+    code = {_wrapped(address - section.address, image) for section, address in _loaded(image) if section.flags & SHF_EXECINSTR}
+    if not code or shift in code:
+        return
+    # A .data that is copied with the template in it, or as far as behind it, is right.
+    ends = image.symbols((b"edata", b"data_end", b"data_stop"))
+    if any(layout.load_end <= symbol.value < template.end + targets.PAGE_SIZE for symbol in ends):
+        return
+    yield Finding(
+        "error",
+        f"the template is loaded elsewhere than where {_what_begins(layout)}, and nothing says that it is copied: no initial value is found there",
+        symbol=layout.template_symbol,
+        section=template.name,
+        found=f"{template.name} linked at {template.address:#x}, loaded at {loaded:#x}",
+        expected="the distance between the two that the code has",
+        fix=(
+            "let it stay where it is loaded, from where init copies it: the feature pristine, and that memory region "
+            "as the load region (PERCPU_LOAD_REGION, --load-region)",
+            "have it loaded to RAM itself: RAM as the load region",
+        ),
+    )
 
 
 def _areas_away(layout: Layout, image: Image, template: Section) -> Iterator[Finding]:
@@ -340,7 +373,8 @@ def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
       The linker adds allocated sections of its own, such as the note with the build id. A script that
       does not place them leaves that to the linker, which puts them in front of .text: at the image
       base, where the boot loader or the firmware expects the first instruction. The entry moves by the
-      size of the note.
+      size of the note. In lld an ASSERT that stands in front of SECTIONS draws them to address 0, into a segment
+      that a loader by virtual addresses puts there.
 
     Reproduce
       gcc -Wl,--build-id ...     with a script without a line for .note.gnu.build-id
@@ -365,6 +399,19 @@ def moved_entry(layout: Layout, image: Image) -> Iterator[Finding]:
                 f"leave it out: -Wl,--build-id=none, or /DISCARD/ : {{ *({section.name}) }}",
             ),
         )
+    for section, gap in _alone_below(layout, image):
+        yield Finding(
+            "warning",
+            f"{section.name}, which the linker made and no line of the script places, lies alone at the lowest addresses, far below the kernel",
+            section=section.name,
+            found=f"{section.name} at {section.address:#x}, {gap:#x} bytes below the next segment",
+            expected="it beside the other read-only sections",
+            fix=(
+                f"place it behind .text in the linker script: *({section.name}) in .rodata",
+                "move each ASSERT to the end of the linker script: in front of SECTIONS, lld takes it for an assignment to `.`",
+                f"leave it out: -Wl,--build-id=none, or /DISCARD/ : {{ *({section.name}) }}",
+            ),
+        )
 
 
 def _in_front_of_entry(layout: Layout, image: Image) -> Iterator[Section]:
@@ -381,6 +428,28 @@ def _in_front_of_entry(layout: Layout, image: Image) -> Iterator[Section]:
         if not section.name.startswith(_LINKER_MADE) or _has_elf_header(image, section):
             return
         before.append(section)
+
+
+def _alone_below(layout: Layout, image: Image) -> Iterator[tuple[Section, int]]:
+    """The linker's own sections that are all of a segment on the first page, and how far below the next one it ends."""
+    segments = sorted(
+        (segment for segment in image.segments if segment.memory_size and not (layout.section is not None and _holds(segment, layout.section))),
+        key=lambda segment: segment.address,
+    )
+    if len(segments) < 2 or not _holds_only_linker_made(image, segments[0]):
+        return
+    lowest, following = segments[:2]
+    gap = following.address - (lowest.address + lowest.memory_size)
+    # Elsewhere, somebody may have placed them.
+    if lowest.address >= targets.PAGE_SIZE or gap < targets.PAGE_SIZE:
+        return
+    for section in image.sections:
+        if section.is_allocated and section.size and _holds(lowest, section) and not _has_elf_header(image, section):
+            yield section, gap
+
+
+def _holds(segment: Segment, section: Section) -> bool:
+    return segment.address <= section.address < segment.address + segment.memory_size
 
 
 def _has_elf_header(image: Image, section: Section) -> bool:
