@@ -280,7 +280,7 @@ def test_the_fragment_leaves_no_orphan(tmp_path, linker, layout):
 @pytest.mark.parametrize("linker", toolchain.LINKERS)
 @pytest.mark.parametrize("cpu_num", [1, 4])
 def test_a_restart_table_stands_before_the_areas(tmp_path, linker, cpu_num):
-    table = '__asm__(".pushsection percpu_restart,\\"ao\\",@progbits,_start\\n.quad _start\\n.popsection");\n'
+    table = '__asm__(".pushsection percpu_restart,\\"ao\\",@progbits,_start\\n.long _start - ., 1\\n.popsection");\n'
     kernel = toolchain.compile_c(tmp_path, SOURCE + table)
     # For an architecture that has such tables; where they stand is the same for the one linked here.
     fragment = render_fragment(cpu_num, "riscv64", "restartable", linker)
