@@ -68,6 +68,7 @@ def test_the_template_stays_in_flash(arch: str, layout: str, build_by_hand: Call
 
 
 def test_without_a_copy_in_ram_initial_values_are_lost(build_by_hand: Callable[..., Path]) -> None:
+    """The startup code copies .data alone; percpu-check sees that nothing copies the template."""
     result = run("riscv64", ("non-zero-vma",), build_by_hand)
     assert result.problem and "the kernel's check failed" in result.problem
 
@@ -83,7 +84,7 @@ def run(arch: str, features: tuple[str, ...], build_by_hand: Callable[..., Path]
         **regions,
     )
     report = check(elf)
-    assert report.findings == ()
+    assert [finding.rule for finding in report.findings] == ([] if regions else ["T06"])
     if regions:
         assert FLASH <= report.layout.loaded < FLASH + FLASH_SIZE
     assert RAM <= report.layout.start < report.layout.end

@@ -162,7 +162,13 @@ def test_variables_that_the_users_script_takes_elsewhere_fail_the_build(includin
     including.replace("kernel.ld", "*(.data .data.*)", "*(.data .data.* .percpu*)")
     run = including.scons()
     assert run.status == 2
-    assert "kernel.ld collects .percpu* in .data, in front of INCLUDE percpu.ld, which finds no variables then" in run.err
+    assert "kernel.ld collects .percpu* in .data, in front of INCLUDE percpu.ld" in run.err and "Traceback" not in run.err
+    # What is not seen in the script is found in the program.
+    including.replace("kernel.ld", ".percpu*", ".per*")
+    run = including.scons()
+    assert run.status == 2
+    assert "T25" in run.err and "cpu_id" in run.err
+    assert "scons: *** [kernel.elf] percpu-check refuses it" in run.err
     assert not (including.folder / "kernel.elf").exists()
 
 
