@@ -9,7 +9,7 @@ import pytest
 import toolchain
 from percpu_tools import PercpuError, check, find_regions, render_fragment
 from percpu_tools.image import Image
-from percpu_tools.userscript import Regions
+from percpu_tools.scriptsyntax import Regions
 
 FLASH, RAM, LENGTH = 0x100000, 0x20000000, 1 << 20
 

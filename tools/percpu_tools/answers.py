@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from percpu_tools.errors import PercpuError
 from percpu_tools.files import write_atomically
@@ -56,11 +57,11 @@ def _question(command: Sequence[str], environment: Mapping[str, str]) -> tuple[l
     return list(command), hashlib.sha256(text.encode()).hexdigest()
 
 
-def _question_of(record: dict) -> tuple[object, object]:
+def _question_of(record: dict[str, Any]) -> tuple[object, object]:
     return record["command"], record["environment"]
 
 
-def _read(file: str) -> list[dict]:
+def _read(file: str) -> list[dict[str, Any]]:
     try:
         with open(file, encoding="utf-8") as stream:
             records = json.load(stream)
@@ -71,7 +72,7 @@ def _read(file: str) -> list[dict]:
     return records if whole else []
 
 
-def _state(command: Sequence[str], environment: Mapping[str, str]) -> list[list]:
+def _state(command: Sequence[str], environment: Mapping[str, str]) -> list[list[object]]:
     """The programs that answer, and the folders where they and what they call are looked for, as they are now."""
     seen = set(_search(environment).split(os.pathsep)) | _linker_folders(command, environment)
     # `ld` may lead through links in other folders (alternatives).

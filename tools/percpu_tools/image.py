@@ -180,8 +180,8 @@ class Image:
         # A script may have taken it into a section of its own, with what else there is of notes or of constants.
         for section in self.sections:
             takes_notes = section.type == "SHT_NOTE" or (section.type == "SHT_PROGBITS" and re.search("note|rodata", section.name))
-            if takes_notes and (description := self._note_among_others(section)) is not None:
-                return parse_note(description)
+            if takes_notes and (found := self._note_among_others(section)) is not None:
+                return parse_note(found)
         return None
 
     def _note_among_others(self, section: Section) -> bytes | None:

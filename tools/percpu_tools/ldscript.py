@@ -45,7 +45,7 @@ def render_fragment(
 
     `mode` is `insert` (given to the linker beside the user's script) or `include` (named inside SECTIONS
     of it). `load_offset` is the expression VMA - LMA of the user's script where its sections carry
-    AT(...). `insert_after` is the output section to follow, as `userscript.find_place` says. `templates` is a
+    AT(...). `insert_after` is the output section to follow, as `userscript.find_anchor` says. `templates` is a
     folder of the user's, whose percpu.ld.j2 is taken in place of ours; it must have one.
 
     `region` is the one of the user's MEMORY that the areas lie in (`>RAM`). `load_region` is another one, where the

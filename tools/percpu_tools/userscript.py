@@ -15,93 +15,15 @@ everything, and in front of a .comment, behind all that stands before it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from percpu_tools.errors import PercpuError
+from percpu_tools.scriptsyntax import ASSIGNMENT, Include, OutputSection, Regions, memory_regions, output_sections, tokens_of
 
 # The anchor on top of a linker's default script, GNU ld's and lld's alike.
 DEFAULT_ANCHOR = ".data"
 
-_TOKEN = re.compile(
-    r"""
-      /\*.*?\*/                     # comment
-    | /\*.*\Z                       # comment that nobody closed
-    | "[^"]*"                       # quoted name
-    | (?:<<|>>|[-+*/&|^])?=(?!=)    # assignment
-    | [{}();:,<>?!&|=]              # punctuation
-    | [^\s{}();:,<>?!&|="]+         # word
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_ASSIGNMENT = re.compile(r"(?:<<|>>|[-+*/&|^])?=")
-# Functions that stand as statements of their own, with their parentheses.
-_CALLS = {"PROVIDE", "PROVIDE_HIDDEN", "HIDDEN", "ASSERT", "ENTRY", "EXTERN", "CREATE_OBJECT_SYMBOLS", "CONSTRUCTORS"}
-_BSS_NAME = re.compile(r"\.?s?bss(?![a-z])", re.IGNORECASE)
-# Not .got, .plt, .data.rel.ro: kernels place those behind .bss to assert that they are empty.
-_DATA_NAME = re.compile(r"\.(s?data|rodata)(?![a-z]|\.rel)")
 _CLEARED = re.compile(r"bss|zero|clear", re.IGNORECASE)
 _END_OF_DATA = re.compile(r"\b_*edata_*\b")
-# What linkers and debuggers keep at the end of a script; it takes no memory.
-_NOT_LOADED = re.compile(r"/DISCARD/|\.(comment|debug|stab|line|symtab|strtab|shstrtab|note\.GNU|gnu\.attributes|riscv\.attr|ARM\.attr)")
-
-
-class Regions(NamedTuple):
-    """Where in the script's MEMORY the areas lie, and where the template is; `None`: nowhere in particular."""
-
-    region: str | None
-    load_region: str | None
-
-
-class _Include(NamedTuple):
-    """An INCLUDE of a file that was not read."""
-
-    name: str
-
-    @property
-    def is_fragment(self) -> bool:
-        return "percpu" in self.name
-
-
-@dataclass
-class _OutputSection:
-    name: str
-    body: list[str]
-    regions: Regions
-    # Whether it says `:NAME` of a segment in PHDRS.
-    has_segment: bool
-    # Whether it says AT(...).
-    has_at: bool
-    # What is assigned before it and after the section in front: target and whether it speaks of `.`.
-    assigned_before: list[tuple[str, bool]] = field(default_factory=list)
-    # Whether the fragment is included right behind it.
-    precedes_fragment: bool = False
-
-    @property
-    def is_bss(self) -> bool:
-        if _BSS_NAME.match(self.name):
-            return True
-        inputs = [word for word in self.body if word.startswith(".") and len(word) > 1]
-        return bool(inputs) and all(_BSS_NAME.match(word) for word in inputs)
-
-    @property
-    def is_data(self) -> bool:
-        """Whether it is one that the file holds, as far as its contents tell."""
-        return not self.is_bss and any(_DATA_NAME.match(word) for word in self.body)
-
-    @property
-    def is_code(self) -> bool:
-        return any(re.match(r"\.text(?![a-z])", word) for word in self.body)
-
-    @property
-    def is_loaded(self) -> bool:
-        return not _NOT_LOADED.match(self.name)
-
-    @property
-    def holds_dot(self) -> bool:
-        """Whether GNU ld inserts in front of an assignment to `.` that stands before it."""
-        return self.is_loaded or self.name == "/DISCARD/"
 
 
 def find_anchor(
@@ -116,8 +38,8 @@ def find_anchor(
     """
     if script is None:
         return DEFAULT_ANCHOR
-    tokens = _tokens(script)
-    sections, trailing = _output_sections(tokens, path)
+    tokens = tokens_of(script)
+    sections, trailing = output_sections(tokens, path)
     if not sections and "INSERT" in tokens:
         return DEFAULT_ANCHOR
     loaded = [section for section in sections if section.is_loaded]
@@ -161,11 +83,11 @@ def refuse_segments(script: str, fragment: str, path: str = "the linker script")
 
     A template of the user's may give .percpu a segment of its own.
     """
-    if "PHDRS" not in _tokens(script):
+    if "PHDRS" not in tokens_of(script):
         return
-    tokens = _tokens(fragment)
+    tokens = tokens_of(fragment)
     # The fragment to include stands inside the SECTIONS of the script.
-    sections, _ = _output_sections(tokens if "SECTIONS" in tokens else ["SECTIONS", "{", *tokens, "}"], path)
+    sections, _ = output_sections(tokens if "SECTIONS" in tokens else ["SECTIONS", "{", *tokens, "}"], path)
     if all(section.has_segment for section in sections if section.name == ".percpu"):
         return
     _refuse_phdrs(path)
@@ -192,9 +114,9 @@ def find_regions(
     In the mode include they are those of the section that stands in front of INCLUDE. `given` are the ones that the
     user has named, which count for more. `layout` is as in `find_anchor`; `None`: it is not known yet.
     """
-    tokens = _tokens(script or "")
+    tokens = tokens_of(script or "")
     _refuse_unknown(tokens, given, path)
-    sections, _ = _output_sections(tokens, path)
+    sections, _ = output_sections(tokens, path)
     if mode == "include":
         front = _in_front_of_fragment(sections)
         _refuse_collected(front, path)
@@ -223,7 +145,7 @@ def find_regions(
 
 
 def _refuse_loaded_elsewhere(
-    front: _OutputSection, region: str, sections: list[_OutputSection], layout: str | None, path: str
+    front: OutputSection, region: str, sections: list[OutputSection], layout: str | None, path: str
 ) -> None:
     """Refuse a section `front` of the fragment that is loaded elsewhere than where it is linked, where that does not carry on.
 
@@ -265,9 +187,9 @@ def _refuse_loaded_elsewhere(
 def _refuse_unknown(tokens: list[str], given: Regions, path: str) -> None:
     """Refuse a region that the script does not have: GNU ld warns of it, and links what it is for at address 0."""
     # What is in a file that was not read, nobody knows.
-    if not tokens or any(name == "INCLUDE" and not _Include(file).is_fragment for name, file in zip(tokens, tokens[1:])):
+    if not tokens or any(name == "INCLUDE" and not Include(file).is_fragment for name, file in zip(tokens, tokens[1:])):
         return
-    known = _memory_regions(tokens)
+    known = memory_regions(tokens)
     for name, option in zip(given, ("PERCPU_REGION, --region", "PERCPU_LOAD_REGION, --load-region")):
         if not name or name in known:
             continue
@@ -279,29 +201,7 @@ def _refuse_unknown(tokens: list[str], given: Regions, path: str) -> None:
         )
 
 
-def _memory_regions(tokens: list[str]) -> list[str]:
-    """The names of the regions that the MEMORY commands declare, and their aliases."""
-    regions: list[str] = []
-    reader = _Reader(tokens, "")
-    while (token := reader.take()) is not None:
-        if token == "REGION_ALIAS" and reader.peek() == "(":
-            reader.take()
-            regions.append((reader.take() or "").strip('"'))
-        elif token == "MEMORY" and reader.peek() == "{":
-            reader.take()
-            inside = _Reader(reader.skip_to_close("{", "}"), "")
-            name = ""
-            while (word := inside.take()) is not None:
-                if word == "(":
-                    inside.skip_to_close("(", ")")
-                elif word == ":":
-                    regions.append(name.strip('"'))
-                else:
-                    name = word
-    return regions
-
-
-def _in_front_of_fragment(sections: list[_OutputSection]) -> list[_OutputSection]:
+def _in_front_of_fragment(sections: list[OutputSection]) -> list[OutputSection]:
     """The loaded output sections that stand in front of the fragment, where the script includes it; else none."""
     end = next((index + 1 for index, section in enumerate(sections) if section.precedes_fragment), 0)
     if not end and any(section.name == ".percpu_table" for section in sections):
@@ -310,7 +210,7 @@ def _in_front_of_fragment(sections: list[_OutputSection]) -> list[_OutputSection
     return [section for section in sections[:end] if section.is_loaded]
 
 
-def _refuse_collected(front: list[_OutputSection], path: str) -> None:
+def _refuse_collected(front: list[OutputSection], path: str) -> None:
     """Refuse a script that collects the variables in front of the fragment, which would then have none."""
     for section in front:
         pattern = next((word for word in section.body if re.match(r"\.percpu(?![a-z_])", word)), None)
@@ -324,7 +224,7 @@ def _refuse_collected(front: list[_OutputSection], path: str) -> None:
 def _refuse_overtaken(
     between: list[tuple[str, bool]],
     anchor: str,
-    follower: _OutputSection | None,
+    follower: OutputSection | None,
     path: str,
     start_of_bss: re.Pattern[str] | None,
 ) -> None:
@@ -359,125 +259,7 @@ def _refuse_overtaken(
 
 def _start_of_bss(tokens: list[str]) -> re.Pattern[str]:
     """What symbols of the script are called where .bss starts: `edata`, as in xv6 and JOS, if no other one is there."""
-    assigned = [name for name, follows in zip(tokens, tokens[1:]) if _ASSIGNMENT.fullmatch(follows)]
+    assigned = [name for name, follows in zip(tokens, tokens[1:]) if ASSIGNMENT.fullmatch(follows)]
     if any(_CLEARED.search(name) and not re.search(r"end|stop|ebss|size|len", name, re.IGNORECASE) for name in assigned):
         return _CLEARED
     return re.compile(f"{_CLEARED.pattern}|{_END_OF_DATA.pattern}", re.IGNORECASE)
-
-
-def _tokens(script: str) -> list[str]:
-    return [token for token in _TOKEN.findall(script) if not token.startswith("/*")]
-
-
-def _output_sections(tokens: list[str], path: str) -> tuple[list[_OutputSection], list[tuple[str, bool]]]:
-    """The output sections of all SECTIONS blocks in order, and the assignments after the last one, in SECTIONS or not."""
-    sections: list[_OutputSection] = []
-    assigned: list[tuple[str, bool]] = []
-    reader = _Reader(tokens, path)
-    while (token := reader.take()) is not None:
-        if token == "SECTIONS" and reader.peek() == "{":
-            reader.take()
-            for statement in reader.statements():
-                if isinstance(statement, _Include):
-                    if statement.is_fragment and sections:
-                        sections[-1].precedes_fragment = True
-                elif isinstance(statement, _OutputSection):
-                    statement.assigned_before = assigned
-                    assigned = []
-                    sections.append(statement)
-                else:
-                    assigned.append(statement)
-        elif token == "{":
-            reader.skip_to_close("{", "}")
-        elif reader.at_assignment():
-            assigned.append((token, "." in reader.expression()))
-    return sections, assigned
-
-
-class _Reader:
-    """A cursor over the tokens of a script."""
-
-    def __init__(self, tokens: list[str], path: str) -> None:
-        self._tokens = tokens
-        self._path = path
-        self._next = 0
-
-    def peek(self) -> str | None:
-        return self._tokens[self._next] if self._next < len(self._tokens) else None
-
-    def take(self) -> str | None:
-        token = self.peek()
-        self._next += token is not None
-        return token
-
-    def skip_to_close(self, opening: str, closing: str) -> list[str]:
-        """The tokens up to the bracket that closes the one just taken."""
-        start = self._next
-        depth = 1
-        while depth:
-            token = self.take()
-            if token is None:
-                raise PercpuError(f"{self._path}: a {opening!r} is never closed")
-            depth += {opening: 1, closing: -1}.get(token, 0)
-        return self._tokens[start : self._next - 1]
-
-    def statements(self) -> Iterator[_OutputSection | _Include | tuple[str, bool]]:
-        """The statements of a SECTIONS block, whose `{` was taken, up to its `}`."""
-        while (token := self.take()) != "}":
-            if token is None:
-                raise PercpuError(f"{self._path}: the '{{' of SECTIONS is never closed")
-            if token in (";", ","):
-                continue
-            if token == "INCLUDE":
-                yield _Include((self.take() or "").strip('"'))
-            elif token in _CALLS and self.peek() == "(":
-                self.take()
-                inside = self.skip_to_close("(", ")")
-                if token in ("PROVIDE", "PROVIDE_HIDDEN", "HIDDEN") and inside:
-                    yield inside[0], "." in inside[1:]
-            elif self.at_assignment():
-                yield token, "." in self.expression()
-            else:
-                found = self._section_body()
-                if found is not None:
-                    yield _OutputSection(token.strip('"'), *found)
-
-    def at_assignment(self) -> bool:
-        """Whether the token just taken is the target of an assignment."""
-        return _ASSIGNMENT.fullmatch(self.peek() or "") is not None
-
-    def expression(self) -> list[str]:
-        """The tokens up to the `;`, or up to the end of the block where it is missing."""
-        start = self._next
-        while self.peek() not in (";", "}", None):
-            self.take()
-        return self._tokens[start : self._next]
-
-    def _section_body(self) -> tuple[list[str], Regions, bool, bool] | None:
-        """What stands in the braces of the statement whose name was taken, its regions, whether it names a segment, and AT(...)."""
-        has_at = False
-        while (token := self.peek()) != "{":
-            if token in ("}", ";", None):
-                return None
-            self.take()
-            has_at |= token == "AT"
-            if token == "(":
-                self.skip_to_close("(", ")")
-        self.take()
-        body = self.skip_to_close("{", "}")
-        # `>RAM AT>FLASH :text =0x90`: without this, they would read as the name of the next section.
-        named: dict[bool, str | None] = {}
-        loads = has_segment = False
-        while self.peek() in (">", ":", "=", "AT"):
-            token = self.take()
-            if token == "AT" or self.peek() is None:
-                loads = True
-                continue
-            value = self.take()
-            has_segment |= token == ":"
-            if value == "(":
-                self.skip_to_close("(", ")")
-            elif token == ">":
-                named[loads] = value
-            loads = False
-        return body, Regions(named.get(False), named.get(True)), has_segment, has_at

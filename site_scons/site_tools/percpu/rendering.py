@@ -5,6 +5,7 @@ import contextlib
 from percpu_tools import ldscript, scriptfiles, userscript
 from percpu_tools.errors import PercpuError
 from percpu_tools.files import write_atomically
+from percpu_tools.scriptsyntax import Regions
 
 from . import packages, scanning, variables
 from .errors import said_plainly
@@ -44,7 +45,7 @@ def fragment_command(target, source, env):
         words += ["--feature", feature]
     words += ["--linker", env["PERCPU_LINKER"], "--mode", env["PERCPU_MODE"]]
     # Shown before it runs, and in a dry run: a script may be wrong, or not there yet.
-    anchor, regions = userscript.DEFAULT_ANCHOR, userscript.Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
+    anchor, regions = userscript.DEFAULT_ANCHOR, Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
     with contextlib.suppress(PercpuError):
         anchor, regions = _place(target, source, env)
     for option, value in (("--load-offset", env["PERCPU_LOAD_OFFSET"]), ("--cache-line", env["PERCPU_CACHE_LINE"]),
@@ -58,7 +59,7 @@ def fragment_command(target, source, env):
 
 def _place(target, source, env):
     """The section to insert the fragment after, and the regions for it, as the user's scripts have them."""
-    given = userscript.Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
+    given = Regions(env["PERCPU_REGION"], env["PERCPU_LOAD_REGION"])
     if not source:
         return userscript.DEFAULT_ANCHOR, given
     text, linker, mode, path = _text(target, source, env), env["PERCPU_LINKER"], env["PERCPU_MODE"], _names(source)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from percpu_tools.errors import PercpuError
 from percpu_tools.names import printable
@@ -19,7 +19,7 @@ OK, FINDINGS, FAILED = 0, 1, 2
 class Parser(argparse.ArgumentParser):
     """argparse's, whose help and complaints are written as everything else is."""
 
-    def print_help(self, file: IO[str] | None = None) -> None:
+    def print_help(self, file: Any = None) -> None:
         with stdout() as stream:
             print(self.format_help(), end="", file=file or stream)
 

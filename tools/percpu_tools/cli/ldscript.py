@@ -11,6 +11,7 @@ from pathlib import Path
 from percpu_tools import targets, userscript
 from percpu_tools.cli import common
 from percpu_tools.scriptfiles import read_script
+from percpu_tools.scriptsyntax import Regions
 
 _PROG = "percpu-ldscript"
 _EXAMPLES = """\
@@ -94,7 +95,7 @@ def _render(options: argparse.Namespace) -> int:
         options.linker,
         options.mode,
         " and ".join(options.script),
-        userscript.Regions(options.region, options.load_region),
+        Regions(options.region, options.load_region),
         targets.parse_features(options.feature, options.arch).layout,
     )
     text = render_fragment(
