@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Union
 
 import pytest
 from cxx.build import FREESTANDING, HERE, compile_object
@@ -40,7 +41,7 @@ IN_IMAGE = {
 # and AArch64 Clang's second comparison; on ARM what a u16, which has no near form there, costs more.
 WIDTHS = ("u8", "u16", "u32", "int", "word")
 OPERATIONS = ("read", "write", "add", "increment", "decrement", "clear", "exchange", "compare_exchange")
-Counts = tuple[int | tuple[int, ...], ...]
+Counts = tuple[Union[int, tuple[int, ...]], ...]
 OF_WIDTH: dict[str, Counts] = {
     "x86_64": (1, 1, 1, 1, 1, 1, 2, 3),
     "aarch64-gcc": (2, 2, 4, 4, 4, 4, 4, (7, 7, 6, 6, 6)),
