@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -99,17 +100,24 @@ def test_zero_vma(tmp_path, compiler, features):
 OF_WIDTH_OF = {compiler: OF_WIDTH.get(compiler.label) or OF_WIDTH.get(key(compiler)) for compiler in ALL}
 
 
-@pytest.mark.parametrize("compiler", [c for c in ALL if OF_WIDTH_OF[c]], ids=lambda compiler: compiler.label)
-@pytest.mark.parametrize("restartable", [False, True], ids=["plain", "restartable"])
-def test_every_width(tmp_path, compiler, restartable):
-    if restartable and compiler.arch == "x86_64":
-        pytest.skip("nothing to restart")
-    functions = counted(tmp_path, compiler, "-fno-pic", *(["-DPERCPU_RESTARTABLE"] if restartable else []))
-    found, wanted = {}, {}
+@pytest.mark.parametrize(
+    ("compiler", "features"),
+    [
+        pytest.param(compiler, features, id="-".join((compiler.label, *features)))
+        for compiler, features in itertools.product(ALL, ((), ("restartable",)))
+        # On x86_64 there is nothing to restart.
+        if OF_WIDTH_OF[compiler] and not (features and compiler.arch == "x86_64")
+    ],
+)
+def test_every_width(tmp_path, compiler, features):
+    functions = counted(tmp_path, compiler, "-fno-pic", *(f"-DPERCPU_{feature.upper()}" for feature in features))
+    worse = {}
     for operation, counts in zip(OPERATIONS, OF_WIDTH_OF[compiler], strict=True):
-        wanted[operation] = counts if isinstance(counts, tuple) else (counts,) * len(WIDTHS)
-        found[operation] = tuple(len(functions[f"{operation}_{width}"]) for width in WIDTHS)
-    assert found == wanted
+        for width, count in zip(WIDTHS, counts if isinstance(counts, tuple) else (counts,) * len(WIDTHS)):
+            body = functions[f"{operation}_{width}"]
+            if len(body) > count:
+                worse[operation, width] = (count, body)
+    assert not worse
 
 
 @pytest.mark.parametrize("compiler", ALL, ids=lambda compiler: compiler.label)
