@@ -35,26 +35,6 @@ inline uintptr_t pointer() noexcept {
     return reinterpret_cast<uintptr_t>(Storage);
 }
 
-// The storage holds a T, the operation sees its bytes as an unsigned integer of the same size.
-template <size_t size>
-struct Alias;
-template <>
-struct Alias<1> {
-    using type __attribute__((may_alias)) = uint8_t;
-};
-template <>
-struct Alias<2> {
-    using type __attribute__((may_alias)) = uint16_t;
-};
-template <>
-struct Alias<4> {
-    using type __attribute__((may_alias)) = uint32_t;
-};
-template <>
-struct Alias<8> {
-    using type __attribute__((may_alias)) = uint64_t;
-};
-
 template <auto* Storage, class U>
 inline volatile typename Alias<sizeof(U)>::type* word() noexcept {
     return reinterpret_cast<volatile typename Alias<sizeof(U)>::type*>(Storage);

@@ -187,8 +187,7 @@ inline U read_stable() noexcept {
         return static_cast<U>(place);
     }
 #endif
-    using Word __attribute__((may_alias)) = U;
-    return *reinterpret_cast<const Word*>(stable_base_register() + symbol_address<Storage, reach>());
+    return *reinterpret_cast<const typename Alias<sizeof(U)>::type*>(stable_base_register() + symbol_address<Storage, reach>());
 }
 
 #define PERCPU_WRITE_BODY(LOAD, STORE) PERCPU_COMMIT STORE("operand")
