@@ -21,6 +21,7 @@ relative path is relative to the file that says it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -128,7 +129,7 @@ def _table(path: str) -> dict[str, Any] | None:
     contents = tomlfile.read_bytes(path)
     if os.path.basename(path) != PROJECT_FILE:
         return tomlfile.parse(path, contents)
-    if b"percpu" not in contents:
+    if not re.search(rb"""(?:^|[\s.\[{,"'])percpu["']?\s*[.=\]]""", contents):
         # Parsing takes longer than most checks, and most projects' files have nothing for us.
         return None
     document = tomlfile.parse(path, contents)

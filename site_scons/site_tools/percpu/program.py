@@ -171,7 +171,8 @@ class _Kernel:
                 raise self._missing
         if self._fragment is None:
             return []
-        if self._finished:
+        # For a signature the flags are asked for several times, and one more script makes another signature.
+        if self._finished and not for_signature:
             self._refuse_late_scripts(target, source)
         kept = ["--emit-relocs"] if self._direct else ["-Wl,--emit-relocs"]
         flags = [*(kept if variables.keeps_relocations(self._called) else []),
