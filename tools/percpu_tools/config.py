@@ -24,11 +24,13 @@ import os
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from percpu_tools import tomlfile
 from percpu_tools.errors import PercpuError
-from percpu_tools.findings import LEVELS, Finding
+
+if TYPE_CHECKING:
+    from percpu_tools.findings import Finding
 
 FILE = "percpu.toml"
 PROJECT_FILE = "pyproject.toml"
@@ -93,6 +95,9 @@ def find_config(folder: str | os.PathLike[str] = ".") -> Config:
 
 def read_config(path: str | os.PathLike[str]) -> Config:
     """The configuration in that file."""
+    # Builds look for a file at each start, and most find none.
+    from percpu_tools.findings import LEVELS
+
     name = os.fspath(path)
     table = _table(name)
     if table is None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import re
 
 import SCons.Scanner
@@ -83,7 +82,7 @@ def _is_kernel(env, called, given):
     if all(other.runs_what(own) for other in others):
         return True
     # With other flags alone (--target) it may be a kernel for another machine, unless that is this one.
-    return not compilers and others[0].processor != platform.machine()
+    return not compilers and others[0].processor != os.uname().machine
 
 
 class _Kernel:
