@@ -260,6 +260,11 @@ def test_files_of_the_project_are_no_modules_of_the_checker(project):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_python_that_never_looks_there_checks_too(project, monkeypatch):
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    assert LINK[-1] in project.build()
+
+
 def test_off_does_not_check(including):
     break_script(including)
     run = including.scons("CHECK=off")

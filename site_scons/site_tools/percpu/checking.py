@@ -24,7 +24,7 @@ from . import packages, variables
 _FINDINGS = 1
 
 # As `-m` does, but not from the folder where the build runs: it may have a struct.py of its own. (Python 3.11 has -P.)
-_RUN = "import sys; sys.path.remove(''); from percpu_tools.cli.check import main; sys.exit(main())"
+_RUN = "import sys; sys.path[:] = filter(None, sys.path); from percpu_tools.cli.check import main; sys.exit(main())"
 
 
 class _Verdict(NamedTuple):
