@@ -73,6 +73,8 @@ def measure(quick: bool, progress: Callable[[str], None]) -> Table:
 
 def _project(folder: Path, compiler: str, number: int, text: str) -> None:
     shutil.copytree(HERE / "kernel", folder)
+    # A repository of its own, as users' projects are: no configuration is looked for above it.
+    (folder / ".git").mkdir()
     more = [f"part{place}.cpp" for place in range(2, number)]
     for place, name in enumerate(more, 2):
         (folder / name).write_text(SOURCE.format(number=place))

@@ -21,19 +21,13 @@ relative path is relative to the file that says it.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from percpu_tools import tomlfile
+from percpu_tools import configfile
 from percpu_tools.errors import PercpuError
-
-if TYPE_CHECKING:
-    from percpu_tools.findings import Finding
-
-FILE = "percpu.toml"
-PROJECT_FILE = "pyproject.toml"
+from percpu_tools.findings import LEVELS, Finding
 
 _KEYS = ("cpu_num", "budget", "baseline", "profile", "rules", "severity", "suppress")
 _SUPPRESS_KEYS = ("rule", "reason", "symbol", "section")
@@ -80,26 +74,14 @@ class Config(NamedTuple):
 
 def find_config(folder: str | os.PathLike[str] = ".") -> Config:
     """The configuration of the folder, or of the nearest one above it that has one, up to the repository's top."""
-    place = os.path.abspath(folder)
-    while True:
-        own, project = os.path.join(place, FILE), os.path.join(place, PROJECT_FILE)
-        if os.path.isfile(own):
-            return read_config(own)
-        if os.path.isfile(project) and _table(project) is not None:
-            return read_config(project)
-        above = os.path.dirname(place)
-        if above == place or os.path.exists(os.path.join(place, ".git")):
-            return Config()
-        place = above
+    path = configfile.find(folder)
+    return Config() if path is None else read_config(path)
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:
     """The configuration in that file."""
-    # Builds look for a file at each start, and most find none.
-    from percpu_tools.findings import LEVELS
-
     name = os.fspath(path)
-    table = _table(name)
+    table = configfile.table(name)
     if table is None:
         raise PercpuError(f"{name}: there is no [tool.percpu]", fix="write the configuration under [tool.percpu]")
     for key in table:
@@ -127,20 +109,6 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         severity=severity,
         suppressions=tuple(_suppressions(name, _of_type(name, table, "suppress", list, "[[suppress]] tables") or [])),
     )
-
-
-def _table(path: str) -> dict[str, Any] | None:
-    """What concerns us in the file; `None` where a pyproject.toml says nothing of us."""
-    contents = tomlfile.read_bytes(path)
-    if os.path.basename(path) != PROJECT_FILE:
-        return tomlfile.parse(path, contents)
-    if not re.search(rb"""(?:^|[\s.\[{,"'])percpu["']?\s*[.=\]]""", contents):
-        # Parsing takes longer than most checks, and most projects' files have nothing for us.
-        return None
-    document = tomlfile.parse(path, contents)
-    tool = document.get("tool")
-    table = tool.get("percpu") if isinstance(tool, dict) else None
-    return table if isinstance(table, dict) else None
 
 
 def _of_type(path: str, table: Mapping[str, Any], key: str, kind: type, wanted: str) -> Any:

@@ -9,12 +9,12 @@ checked, or by other options, is linked again rather than taken for one that has
 import os
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import percpu_tools
 import SCons.Errors
-from percpu_tools.config import find_config, read_config
+from percpu_tools import configfile
 from percpu_tools.errors import PercpuError
 from percpu_tools.files import write_atomically
 from SCons.Action import FunctionAction
@@ -27,13 +27,8 @@ _FINDINGS = 1
 _RUN = "import sys; sys.path[:] = filter(None, sys.path); from percpu_tools.cli.check import main; sys.exit(main())"
 
 
-class _Verdict(NamedTuple):
-    """What percpu-check said, and of which state of the file."""
-
-    status: int
-    text: str
-    complaint: str
-    of: tuple
+# What percpu-check said, and of which state of the file.
+_Verdict = namedtuple("_Verdict", ("status", "text", "complaint", "of"))
 
 
 def check(target, source, env):
@@ -73,17 +68,28 @@ def files_read(env):
     """Nodes for what a check reads beside the program: its configuration, and what that or an option names."""
     options = variables.words(env, "PERCPU_CHECKFLAGS")
     top = env.fs.Top.get_abspath()
+    given = _value(options, "--config")
+    named = [_value(options, "--baseline"), _value(options, "--profile")]
+    contents = []
     try:
-        given = _value(options, "--config")
-        configuration = find_config(top) if given is None else read_config(os.path.join(top, given))
+        path = configfile.find(top) if given is None else os.path.join(top, given)
+        if path is not None:
+            configuration = _read(path)
+            named += configuration.files
+            # The file may say much else (pyproject.toml).
+            contents = [env.Value(repr(configuration))]
     except PercpuError as error:
         # The check itself will say what is wrong with it.
         return [env.Value(str(error))]
-    named = [_value(options, "--baseline"), _value(options, "--profile"), *configuration.files]
     paths = [os.path.join(top, name) for name in named if name]
-    # A configuration's file may say much else (pyproject.toml).
-    contents = [env.Value(repr(configuration))] if configuration.path else []
     return [*contents, *(env.fs.File(path) for path in paths if os.path.isfile(path))]
+
+
+def _read(configuration):
+    # Imported where there is one: a build that is up to date need not wait for it.
+    from percpu_tools.config import read_config
+
+    return read_config(configuration)
 
 
 def _value(options, name):

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import re
+import shlex
 
 import SCons.Scanner
 import SCons.Script
@@ -25,6 +25,9 @@ _OF_THE_LINK = frozenset((
     "CPU_NUM", "LIBPATH", "LIBS", "LINK", "LINKCOM", "LINKCOMSTR", "LINKFLAGS", "PERCPU_CHECK", "PERCPU_CHECKCOM",
     "PERCPU_CHECKCOMSTR", "PERCPU_CHECKFLAGS", "PERCPU_EMIT_RELOCS", "PERCPU_LINKER", "PERCPU_LOAD_OFFSET",
     "PERCPU_LOAD_REGION", "PERCPU_MODE", "PERCPU_REGION"))
+
+# In a link command that is only looked at, for the flags that bring the fragment: what they are depends on the others.
+_FRAGMENT = "percpu-fragment"
 
 # Parameters of a builder's call that are not construction variables.
 _NOT_VARIABLES = ("chdir", "srcdir")
@@ -127,7 +130,9 @@ class _Kernel:
 
     def _settle(self, target, source, env):
         """Reads what concerns the link."""
-        given = self._link_command(target, source, self._called)
+        self._asked = self._as_asked()
+        words = self._link_words(target, source, env)
+        given = linkcommand.parse([word for word in words if word != _FRAGMENT])
         self._direct = given.is_linker
         self._settings = variables.settings(self._called, given)
         self._checks = variables.check_mode(self._called)
@@ -135,7 +140,9 @@ class _Kernel:
         # Rendered with the flags of the call, where the script's INCLUDEs are looked for too.
         self._fragment = self._called.PercpuFragment(
             self._folder.File("percpu.ld"), self._scripts, **self._settings.as_overrides())[0]
-        self._refuse_unheard(self._link_command(target, source, env))
+        with _at_top(self._called.fs):
+            flags = self._fragment_flags(self._fragment_file())
+        self._refuse_unheard(linkcommand.parse([part for word in words for part in (flags if word == _FRAGMENT else [word])]))
 
     def _script(self, path, folders):
         """The script that the linker finds by that name: where it runs, else with -L."""
@@ -154,7 +161,7 @@ class _Kernel:
                   for path in paths.sources()]
         return flatten([self._called.StaticObject(copy) for copy in copies])
 
-    def _link_command(self, target, source, env):
+    def _link_words(self, target, source, env):
         """The link command of this program; LINKCOM where it is a text, else LINK and LINKFLAGS."""
         text = env.get("LINKCOM")
         if not is_String(text):
@@ -162,21 +169,21 @@ class _Kernel:
         looked_at = env.Override({"TEMPFILE": _WrittenOut})
         with _at_top(env.fs):
             lines = looked_at.subst_list(text, target=target, source=source)
-        return linkcommand.parse(variables.as_the_shell_does(lines[:1]))
+        return variables.as_the_shell_does(lines[:1])
 
     def _link_flags(self, target, source, env, for_signature):
         if self._missing is not None:
             with said_plainly(self._name):
                 raise self._missing
         if self._fragment is None:
-            return []
+            return [_FRAGMENT]
         # For a signature the flags are asked for several times, and one more script makes another signature.
         if self._finished and not for_signature:
             self._refuse_late_scripts(target, source)
         kept = ["--emit-relocs"] if self._direct else ["-Wl,--emit-relocs"]
         flags = [*(kept if variables.keeps_relocations(self._called) else []),
                  *self._fragment_flags(self._fragment_file(for_signature))]
-        return [word if _PLAIN.fullmatch(word) else Literal(word) for word in flags]
+        return [word if shlex.quote(word) == word else Literal(word) for word in flags]
 
     def _fragment_file(self, for_signature=False):
         """The fragment that is read: one that is up to date in a repository stays there."""
@@ -196,11 +203,17 @@ class _Kernel:
 
     def _refuse_late_scripts(self, target, source):
         """Refuse a script that came into LINKFLAGS after the call: the fragment was placed without it."""
-        scripts = self._link_command(target, source, self._called).scripts
+        if self._as_asked() == self._asked and "$" not in self._asked["LINKFLAGS"]:
+            return
+        scripts = linkcommand.parse(self._link_words(target, source, self._called)).scripts
         if len(scripts) > len(self._scripts):
             with said_plainly(self._name):
                 raise PercpuError(f"the linker script {scripts[-1]} was added after Program was called, which has to know it",
                                   fix="name it in LINKFLAGS before the call")
+
+    def _as_asked(self):
+        """What a script that is added to the link would change; to fill it in takes longer."""
+        return {name: str(self._called.get(name, "")) for name in ("LINK", "LINKCOM", "LINKFLAGS")}
 
     def _refuse_unheard(self, command):
         """Refuse a link command by which the linker would not read the fragment as it must be read."""
@@ -235,10 +248,11 @@ class _Kernel:
         if not hasattr(program.attributes, "percpu_gate"):
             program.attributes.percpu_gate = True
             called.AddPostAction(program, checking.Gate(checked, self._folder))
-        if checking.refuses(checked):
-            called.Depends(program, checking.files_read(checked))
         if self._checks != "off":
-            checked.PercpuCheck(self._folder.File("check.txt"), program)
+            check = checked.PercpuCheck(self._folder.File("check.txt"), program)[0]
+            if checking.refuses(checked):
+                # What the check reads, for the gate reads it too.
+                called.Depends(program, check.depends)
 
     def _check_overrides(self):
         return {
@@ -246,10 +260,6 @@ class _Kernel:
             "PERCPU_CHECK": self._checks,
             "PERCPU_CHECKFLAGS": variables.words(self._called, "PERCPU_CHECKFLAGS"),
         }
-
-
-# What no shell takes for more than a word, as in shlex.quote.
-_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 
 @contextlib.contextmanager

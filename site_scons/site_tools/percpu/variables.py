@@ -1,7 +1,7 @@
 """The construction variables: their defaults, and reading them."""
 
 import shlex
-from typing import NamedTuple
+from collections import namedtuple
 
 import SCons.Script
 import SCons.SConsign
@@ -35,18 +35,9 @@ _CHECKS = ("error", "warn", "off")
 _NO = ("", "0", "f", "false", "n", "no", "none", "off")
 
 
-class Settings(NamedTuple):
+class Settings(namedtuple("Settings", (
+        "cpu_num", "arch", "features", "linker", "mode", "cache_line", "load_offset", "region", "load_region"))):
     """What one linked program, or one rendered script, is to be."""
-
-    cpu_num: int
-    arch: str
-    features: targets.Features
-    linker: str
-    mode: str
-    cache_line: object
-    load_offset: object
-    region: object
-    load_region: object
 
     def as_overrides(self):
         """The construction variables that say the same, whatever becomes of the environment's own."""
