@@ -3,9 +3,11 @@
 //     initialize CPUS ROUNDS REPEATS
 //
 // prints a line a round: nanoseconds of one `init` and of the copies alone, first as at boot, then again and
-// again in the same memory. At boot no cache holds the memory of the areas, and other CPUs wait until they can
-// see them: so the lines are flushed before, and a fence ends each time. The memory has been touched, so that no
-// page fault is timed. REPEATS sets of areas are made a round, for the clock is too coarse for a small one.
+// again in the same memory, and there also of the copies behind one atomic exchange: the least by which two CPUs
+// that call `init` at once can be kept apart. At boot no cache holds the memory of the areas, and other CPUs wait
+// until they can see them: so the lines are flushed before, and a fence ends each time. The memory has been
+// touched, so that no page fault is timed. REPEATS sets of areas are made a round, for the clock is too coarse
+// for a small one.
 #include <percpu/percpu.hpp>
 
 #include <cstdio>
@@ -84,6 +86,12 @@ int main(int count, char** arguments) {
         if (!percpu::init(areas, cpus)) std::abort();
     };
     const auto copy = [&](char* areas) { copies(areas, stride, cpus); };
+    uint32_t progress = 0;
+    const auto claim_and_copy = [&](char* areas) {
+        if (__atomic_exchange_n(&progress, 1u, __ATOMIC_ACQUIRE) == 1) std::abort();
+        copies(areas, stride, cpus);
+        __atomic_store_n(&progress, 2u, __ATOMIC_RELEASE);
+    };
     const auto at_boot = [&](auto make) {
         flush(base, pool);
         return timed(repeats, [&](uint64_t number) {
@@ -98,14 +106,14 @@ int main(int count, char** arguments) {
     copy(base);
     for (uint64_t round = 0; round < rounds; ++round) {
         // Who goes first changes, for the first to go finds the caches as the round before left them.
-        double ours[2], theirs[2];
+        double ours[2], theirs[2], claimed;
         if (round % 2 == 0) {
             ours[0] = at_boot(init), theirs[0] = at_boot(copy);
-            ours[1] = again(init), theirs[1] = again(copy);
+            ours[1] = again(init), claimed = again(claim_and_copy), theirs[1] = again(copy);
         } else {
             theirs[0] = at_boot(copy), ours[0] = at_boot(init);
-            theirs[1] = again(copy), ours[1] = again(init);
+            theirs[1] = again(copy), claimed = again(claim_and_copy), ours[1] = again(init);
         }
-        std::printf("%g\t%g\t%g\t%g\n", ours[0], theirs[0], ours[1], theirs[1]);
+        std::printf("%g\t%g\t%g\t%g\t%g\n", ours[0], theirs[0], ours[1], theirs[1], claimed);
     }
 }
