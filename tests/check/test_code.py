@@ -573,13 +573,16 @@ class TestT08OutsideAccessors:
 
 @pytest.fixture(scope="module")
 def large_kernel(tmp_path_factory):
-    """Megabytes of code: the C library's, many times over, which has nothing to do with per-CPU data."""
+    """Megabytes of code: the C library's, many times over, which has nothing to do with per-CPU data.
+
+    So many that a fast machine, too, scans them for longer than the progress waits before it is shown.
+    """
     folder = tmp_path_factory.mktemp("large")
     library = "/usr/riscv64-linux-gnu/lib/libc.so.6"
     texts = (
         f".text\\n.balign 4\\n.type code{n},@function\\n"
         f'code{n}: .incbin \\"{library}\\"\\n.balign 4\\n.size code{n}, .-code{n}\\n'
-        for n in range(32)
+        for n in range(64)
     )
     source = X + "".join(f'__asm__("{text}");\n' for text in texts) + toolchain.note(arch="riscv64", base_register="gp")
     judge(folder, next(build for build in BUILDS if build.label == "riscv64-gcc-ld"), source, ZERO_VMA)
@@ -593,7 +596,7 @@ class TestManyMegabytes:
         check(large_kernel)
         taken = time.process_time() - started
         # Two rules scan it. A machine may be a fourth as fast as the one of the stated rate, or busy.
-        assert size > 30_000_000 and 2 * size / taken > code.RATE / 4
+        assert size > 60_000_000 and 2 * size / taken > code.RATE / 4
 
     @pytest.mark.parametrize("is_terminal", [True, False])
     def test_progress_is_shown_on_a_terminal(self, large_kernel, is_terminal):
@@ -615,5 +618,6 @@ class TestManyMegabytes:
         os.close(ours)
         assert process.returncode == 0 and report.endswith("nothing found\n")
         assert used.ru_maxrss * 1024 < 150_000_000
-        assert (b"T01 relaxed-to-zero" in shown and b"/s" in shown) == is_terminal
+        # Whichever rule scans it when the patience is over.
+        assert (b" relaxed-to-" in shown and b"/s" in shown) == is_terminal
         assert is_terminal or shown == b""
