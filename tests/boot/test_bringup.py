@@ -111,6 +111,8 @@ def test_with_other_features(features: tuple[str, ...], build_by_hand: Callable[
     check_boot("x86_64", kernel, 4, "pristine" in features)
 
 
+MOST_BOOTS = 10
+
 # Changes to the runtime, and what the boot must say of them.
 CLAIM = "if (__atomic_exchange_n(&progress, uint32_t{being_made}, __ATOMIC_ACQUIRE) == being_made) return size_t{0};"
 FAULTS = {
@@ -157,6 +159,8 @@ def test_a_faulty_runtime_fails(fault: str, build_by_hand: Callable[..., Path]) 
         return text.replace(old, new)
 
     kernel = build_by_hand(main="bringup.cpp", cpu_num=LINKED_FOR, features=("pristine",), change_runtime=change)
-    result = boot(BOARDS["x86_64"], kernel, 4, timeout=60)
-    assert not result.ok
+    # A race, which CPUs that the host runs one after the other need not meet in one boot.
+    results = (boot(BOARDS["x86_64"], kernel, 4, timeout=60) for _ in range(MOST_BOOTS))
+    result = next((each for each in results if not each.ok), None)
+    assert result is not None, f"{MOST_BOOTS} boots held in spite of the fault"
     assert problem in result.output, f"{result.problem}\n{result.output}"
