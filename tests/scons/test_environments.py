@@ -282,9 +282,14 @@ def test_what_is_appended_to_linkflags_after_the_call_counts(project):
     assert project.symbols("kernel.elf")["appended_late"] == 42
 
 
-def test_a_script_that_is_appended_after_the_call_comes_too_late(project):
-    project.sconstruct(USUAL.replace("env.Program", 'env["LINKFLAGS"] = env["LINKFLAGS"].replace("-T kernel.ld", "")\nenv.Program')
-                       + 'env.Append(LINKFLAGS=" -T kernel.ld")\n')
+@pytest.mark.parametrize("before, after", [
+    ("", 'env.Append(LINKFLAGS=" -T kernel.ld")'),
+    ("$LATER", 'env["LATER"] = "-T kernel.ld"'),
+    ("@late.rsp", 'Depends("kernel.elf", Command("late.rsp", [], "echo -T kernel.ld > $TARGET"))'),
+], ids=["flags", "variable", "response file"])
+def test_a_script_that_is_appended_after_the_call_comes_too_late(project, before, after):
+    flags = f'env["LINKFLAGS"] = env["LINKFLAGS"].replace("-T kernel.ld", "{before}")\nenv.Program'
+    project.sconstruct(USUAL.replace("env.Program", flags) + f"{after}\n")
     run = project.scons()
     assert run.status == 2
     assert "percpu: kernel.elf: the linker script kernel.ld was added after Program was called" in run.err
