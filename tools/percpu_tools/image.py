@@ -190,6 +190,9 @@ class Image:
         looked_for = struct.pack(self._order + "I", 1) + b"percpu\0\0"
         end = min(section.offset + section.size, len(self._bytes))
         at = section.offset
+        if at >= end:
+            # Behind the end of the file: its header is wrong, or there is nothing in it.
+            return None
         for _ in range(_NOTES_LOOKED_AT):
             at = self._bytes.find(looked_for, at + 8, end) - 8
             if at < section.offset:
