@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 import toolchain
-from check.test_cli import CHECK
+from check.memory import measured, most_memory
 from percpu_tools import check
 
 # The limit: of its hundreds of megabytes, a check looks at a few.
@@ -83,10 +83,7 @@ def test_found_out_without_a_profile(vmlinux, report):
     assert check(vmlinux).layout == report.layout._replace(profile_given=False)
 
 
-def test_memory(vmlinux):
-    process = subprocess.Popen([*CHECK, "--profile", "linux", vmlinux], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    # Kilobytes on Linux.
-    assert usage.ru_maxrss * 1024 < MOST_MEMORY
+def test_memory(vmlinux, tmp_path):
+    place = tmp_path / "memory"
+    subprocess.run([*measured(place), "--profile", "linux", vmlinux], stdout=subprocess.DEVNULL, check=True)
+    assert most_memory(place) < MOST_MEMORY
