@@ -87,6 +87,17 @@ class TestFaults:
         assert finding.symbol == "__per_cpu_load"
         assert "the physical address of __per_cpu_load" in finding.expected
 
+    @pytest.mark.parametrize("linker", LINKERS)
+    @pytest.mark.parametrize("points_at, found", [("__per_cpu_load", set()), ("c_softirqs", {"T30"})])
+    def test_linux_names_the_template_until_the_areas_are_made(self, tmp_path, points_at, found, linker):
+        """this_cpu_off begins with __per_cpu_load; a pointer to a variable is another thing."""
+        source = (
+            "extern char __per_cpu_load[];\n"
+            f'__attribute__((section(".data..percpu..read_mostly"), used)) char* this_cpu_off = {points_at};\n'
+        )
+        report = check(build(tmp_path, LINUX_AT_ZERO, "--emit-relocs", source=source, linker=linker))
+        assert faults(report) == found
+
     def test_linux_template_ends_before_its_section(self, tmp_path):
         script = LINUX_IN_IMAGE.script.replace("__per_cpu_end = .;", "__per_cpu_end = .;\n    . += 64;")
         layout = check(build(tmp_path, LINUX_IN_IMAGE, script=script)).layout

@@ -208,8 +208,14 @@ def _points_in(relocation: Relocation, layout: Layout, image: Image, section: Se
         return False
     symbol = relocation.symbol
     if symbol is not None and symbol.section not in (SHN_UNDEF, SHN_ABS):
-        return symbol.section == section.number
+        return symbol.section == section.number and not _is_load_address(symbol.value, layout)
     return symbol is None and layout.load_start <= _target(relocation, image, section) < layout.load_end
+
+
+def _is_load_address(address: int, layout: Layout) -> bool:
+    """Whether it is where the template is loaded, elsewhere than linked: what Linux's this_cpu_off holds until the areas are made."""
+    assert layout.load_start is not None and layout.load_end is not None
+    return address == layout.value("_percpu_template") and not layout.load_start <= address < layout.load_end
 
 
 def _pointer_words(layout: Layout, image: Image, section: Section) -> Iterator[int]:
