@@ -286,7 +286,8 @@ def test_what_is_appended_to_linkflags_after_the_call_counts(project):
     ("", 'env.Append(LINKFLAGS=" -T kernel.ld")'),
     ("$LATER", 'env["LATER"] = "-T kernel.ld"'),
     ("@late.rsp", 'Depends("kernel.elf", Command("late.rsp", [], "echo -T kernel.ld > $TARGET"))'),
-], ids=["flags", "variable", "response file"])
+    ("", 'env["_LIBFLAGS"] = "-T kernel.ld"'),
+], ids=["flags", "variable", "response file", "another part of LINKCOM"])
 def test_a_script_that_is_appended_after_the_call_comes_too_late(project, before, after):
     flags = f'env["LINKFLAGS"] = env["LINKFLAGS"].replace("-T kernel.ld", "{before}")\nenv.Program'
     project.sconstruct(USUAL.replace("env.Program", flags) + f"{after}\n")

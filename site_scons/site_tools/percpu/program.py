@@ -130,7 +130,6 @@ class _Kernel:
 
     def _settle(self, target, source, env):
         """Reads what concerns the link."""
-        self._written = self._as_written()
         words = self._link_words(target, source, env)
         given = linkcommand.parse([word for word in words if word != _FRAGMENT])
         self._direct = given.is_linker
@@ -203,18 +202,11 @@ class _Kernel:
 
     def _refuse_late_scripts(self, target, source):
         """Refuse a script that came into LINKFLAGS after the call: the fragment was placed without it."""
-        # What is filled in, and a response file, may have changed though the flags have not.
-        if self._as_written() == self._written and not {"$", "@"} & set(self._written["LINKFLAGS"]):
-            return
         scripts = linkcommand.parse(self._link_words(target, source, self._called)).scripts
         if len(scripts) > len(self._scripts):
             with said_plainly(self._name):
                 raise PercpuError(f"the linker script {scripts[-1]} was added after Program was called, which has to know it",
                                   fix="name it in LINKFLAGS before the call")
-
-    def _as_written(self):
-        """The variables that a script is added to: to compare them takes less time than to fill them in."""
-        return {name: str(self._called.get(name, "")) for name in ("LINK", "LINKCOM", "LINKFLAGS")}
 
     def _refuse_unheard(self, command):
         """Refuse a link command by which the linker would not read the fragment as it must be read."""
