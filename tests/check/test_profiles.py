@@ -87,8 +87,11 @@ class TestFaults:
         assert finding.symbol == "__per_cpu_load"
         assert "the physical address of __per_cpu_load" in finding.expected
 
-    @pytest.mark.parametrize("linker", LINKERS)
-    @pytest.mark.parametrize("points_at, found", [("__per_cpu_load", set()), ("c_softirqs", {"T30"})])
+    @pytest.mark.parametrize("points_at, found, linker", [
+        *((*case, linker) for case in (("__per_cpu_load", set()), ("c_softirqs", {"T30"})) for linker in LINKERS),
+        # lld gives that symbol to no section.
+        ("__per_cpu_load + 0x2040", {"T30"}, "ld"),
+    ])
     def test_linux_names_the_template_until_the_areas_are_made(self, tmp_path, points_at, found, linker):
         """this_cpu_off begins with __per_cpu_load; a pointer to a variable is another thing."""
         source = (

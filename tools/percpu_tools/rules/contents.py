@@ -208,7 +208,7 @@ def _points_in(relocation: Relocation, layout: Layout, image: Image, section: Se
         return False
     symbol = relocation.symbol
     if symbol is not None and symbol.section not in (SHN_UNDEF, SHN_ABS):
-        return symbol.section == section.number and not _is_load_address(symbol.value, layout)
+        return symbol.section == section.number and not _is_load_address(_target(relocation, image, section), layout)
     return symbol is None and layout.load_start <= _target(relocation, image, section) < layout.load_end
 
 
