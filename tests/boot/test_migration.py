@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from boot.boards import BOARDS
 from boot.qemu import boot, one_instruction_at_a_time
+from percpu_tools import check
 
 RISCV = ("riscv64", "riscv64-s-mode", "riscv32")
 # Boards with the functions of switch.hpp, and a change by which trap code restores the base register.
@@ -77,5 +78,6 @@ def test_a_trap_path_that_restarts_nothing_loses_updates(name: str, build_by_han
     board_source = next(source for source in BOARDS[name].machine_sources if source.endswith("/board.cpp"))
     changes = [(board_source, restart, "")]
     kernel = build_by_hand(main="migrate.cpp", board_name=name, features=("restartable",), changes=changes)
+    assert [finding.rule for finding in check(kernel).findings if finding.level == "error"] == ["T18"]
     result = boot(one_instruction_at_a_time(BOARDS[name]), kernel, 2)
     assert "no update is lost" in (result.problem or ""), result.output

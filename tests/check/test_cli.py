@@ -292,7 +292,7 @@ def test_rules_are_listed_and_explained():
     assert [line.split()[0] for line in listed] == [
         *("G01", "G02"),
         *("T01", "T02", "T03", "T04", "T05", "T06", "T07", "T08", "T09", "T10", "T11", "T13", "T14", "T15"),
-        *("T19", "T22", "T23", "T24", "T25", "T26", "T27", "T28", "T30"),
+        *("T18", "T19", "T22", "T23", "T24", "T25", "T26", "T27", "T28", "T30"),
     ]
     for line in listed:
         shown = run("--explain", line.split()[0]).stdout

@@ -1,4 +1,5 @@
-"""The rule about the table of restartable sequences: objects that were linked partially before, rightly and wrongly."""
+"""The rules about restartable sequences: kernels that never restart one (T18), and tables of objects that were linked
+partially before, rightly and wrongly (T19)."""
 
 from __future__ import annotations
 
@@ -31,8 +32,10 @@ PERCPU_DEFINE_STATIC_NEAR(uint8_t, near_NAME, 2);
 extern "C" {
 [[gnu::noinline]] void usual_NAME() { far_NAME.add_current(1); near_NAME.or_current(4); }
 [[gnu::cold, gnu::noinline]] void seldom_NAME() { far_NAME.exchange_current(3); }
+uintptr_t trap_NAME(uintptr_t pc) { return percpu::restart_pc(pc); }
 }
 """
+TRAP = "uintptr_t trap_NAME(uintptr_t pc) { return percpu::restart_pc(pc); }\n"
 ENTRIES = 6
 
 # An entry by hand, for the code of a function of its own.
@@ -43,8 +46,10 @@ asm(".pushsection .text.by_hand, \\"ax\\", %progbits\\n.balign 4\\n.Lby_hand:\\n
 GOOD_ENTRY = ".long .Lby_hand - ., 8"
 
 
-def compiled(folder: Path, compiler: Compiler, features: str, *flags: str, more: str = "") -> list[Path]:
-    first, second = (SOURCE.replace("NAME", name) for name in ("first", "second"))
+def compiled(
+    folder: Path, compiler: Compiler, features: str, *flags: str, more: str = "", source: str = SOURCE
+) -> list[Path]:
+    first, second = (source.replace("NAME", name) for name in ("first", "second"))
     return compile_with_runtime(folder, compiler, first + more, features, "-O2", *flags, more=second)
 
 
@@ -102,6 +107,41 @@ def test_a_pie(tmp_path, compiler, flags, expected):
         with Image(tmp_path / "kernel.elf") as image:
             assert image.type == "ET_DYN"
         assert rules(report) == expected, report.findings
+
+
+class TestAKernelThatRestartsNothing:
+    SOURCE = SOURCE.replace(TRAP, "")
+    BY_ASSEMBLY = 'asm(".globl _percpu_restart_called\\n.set _percpu_restart_called, 1");\n'
+
+    @LAYOUTS
+    @pytest.mark.parametrize("with_table", [True, False], ids=["table", "fragment-without-it"])
+    @OF_EACH
+    def test_it_is_found(self, tmp_path, compiler, features, with_table):
+        """Without restart_pc nothing refers to the table's symbols: a fragment without the feature links, too."""
+        objects = compiled(tmp_path, compiler, features, source=self.SOURCE)
+        for_fragment = features if with_table else features.replace("restartable", "").strip(",")
+        for report in kernels(tmp_path, compiler, objects, for_fragment):
+            finding = only(report, "T18")
+            assert finding.level == "error" and "percpu::restart_pc" in finding.fix[0]
+            assert finding.found.startswith(f"{ENTRIES} restartable sequences")
+            assert finding.section == (".percpu_restart" if with_table else "percpu_restart")
+
+    @pytest.mark.parametrize("flags", [("-O2",), ("-O0",), ("-O2", "-ffunction-sections")], ids=" ".join)
+    @pytest.mark.parametrize("how", ["restart_pc", "assembly"])
+    @OF_EACH
+    def test_one_that_does_is_silent(self, tmp_path, compiler, how, flags):
+        source, more = (SOURCE, "") if how == "restart_pc" else (self.SOURCE, self.BY_ASSEMBLY)
+        objects = compiled(tmp_path, compiler, "restartable", *flags, source=source, more=more)
+        for report in kernels(tmp_path, compiler, objects, "restartable", "--gc-sections", "-u", "usual_first"):
+            assert report.findings == ()
+            with Image(tmp_path / "kernel.elf") as image:
+                assert image.section(".percpu_restart").size > 0
+
+    @OF_EACH
+    def test_nothing_to_restart(self, tmp_path, compiler):
+        objects = compile_with_runtime(tmp_path, compiler, "", "restartable", "-O2")
+        for report in kernels(tmp_path, compiler, objects, "restartable"):
+            assert report.findings == ()
 
 
 class TestEntriesByHand:

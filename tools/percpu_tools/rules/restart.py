@@ -1,4 +1,5 @@
-"""Rules about restartable sequences: what the table says in which percpu::restart_pc looks them up."""
+"""Rules about restartable sequences: whether anything restarts them, and what the table says in which percpu::restart_pc
+looks them up."""
 
 from __future__ import annotations
 
@@ -13,6 +14,10 @@ from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
 _START, _END = "_percpu_restart_start", "_percpu_restart_end"
+# Defined wherever percpu::restart_pc is compiled in.
+_CALLED = "_percpu_restart_called"
+# What the code's own sections are called, and the fragment's.
+_INPUTS, _TABLE = "percpu_restart", ".percpu_restart"
 
 # The start relative to the entry, and the bytes from there to the commit (RestartEntry in percpu/restart.hpp). Neither
 # needs a relocation at run time, so a PIE's table reads as any other's.
@@ -22,6 +27,55 @@ _ENTRY = "iI"
 class _Sequence(NamedTuple):
     start: int
     commit: int
+
+
+@rule("T18", "restart-never-called", "restartable sequences that nothing restarts")
+def restart_never_called(layout: Layout, image: Image) -> Iterator[Finding]:
+    """
+    Mechanism
+      With the feature restartable an update of a per-CPU word is a sequence of instructions, and no guard holds
+      the CPU meanwhile. It is safe only because the trap path sends an interrupted thread back to the sequence's
+      start: frame.pc = percpu::restart_pc(frame.pc). Without that, a thread that was interrupted between the load
+      and the store overwrites what the handler wrote, or what another CPU has meanwhile in its copy: an update is
+      lost, now and then, and nothing says so.
+
+    Reproduce
+      PERCPU_RESTARTABLE, counter.add_current(1) in a thread and in a timer's handler, and a trap path that returns
+      to frame.pc as it was; or one that is compiled without PERCPU_RESTARTABLE, where restart_pc changes nothing.
+
+    Mend
+      1. In the trap's return path to kernel code: frame.pc = percpu::restart_pc(frame.pc) (PORTING.md has each
+         architecture's).
+      2. Nothing interrupts the kernel: build it without restartable.
+      3. Trap code that looks the table up by itself: .globl _percpu_restart_called; .set _percpu_restart_called, 1
+         beside it.
+
+    Evidence
+      The runtime's note, and the symbol _percpu_restart_called, which percpu::restart_pc defines wherever it is
+      compiled in; no instruction is read.
+    """
+    if layout.note is None or "restartable" not in layout.note.features or layout.value(_CALLED) is not None:
+        return
+    sections = {section.name: section for section in image.sections if section.size}
+    table = sections.get(_TABLE) or sections.get(_INPUTS)
+    first, end = layout.value(_START), layout.value(_END)
+    # A kernel without a sequence has none to restart.
+    size = end - first if first is not None and end is not None else table.size if table else 0
+    if size <= 0:
+        return
+    yield Finding(
+        "error",
+        "the kernel is built restartable, and no code of it calls percpu::restart_pc: interrupted updates are lost",
+        section=table.name if table else None,
+        found=f"{size // struct.calcsize(_ENTRY)} restartable sequences, and no code that restarts them",
+        expected="a trap path that calls percpu::restart_pc",
+        fix=(
+            "before the trap path returns to kernel code: frame.pc = percpu::restart_pc(frame.pc)",
+            "compile the trap path with the feature, too: without PERCPU_RESTARTABLE restart_pc changes nothing",
+            "build without restartable where nothing interrupts the kernel",
+            f"if code of your own looks the table up, define {_CALLED} beside it",
+        ),
+    )
 
 
 @rule("T19", "unsorted-restart-table", "percpu::restart_pc misses restartable sequences", needs_symbols=False)
