@@ -60,6 +60,12 @@ def joined(folder: Path, compiler: Compiler, objects: list[Path], linker: str, *
     return [folder / "built-in.o"]
 
 
+def is_joined(folder: Path) -> bool:
+    """Whether that link made one table of the objects' sections. GNU ld 2.40 does, 2.44 does not."""
+    with Image(folder / "built-in.o") as image:
+        return len([section for section in image.sections if section.name == "percpu_restart"]) == 1
+
+
 def kernels(folder: Path, compiler: Compiler, objects: list[Path], features: str, *flags: str, linker: str = ""):
     """The reports on the kernels that each linker makes of them, or one."""
     for build in (build for build in BUILDS if build.compiler is compiler and linker in ("", build.linker)):
@@ -71,6 +77,9 @@ def kernels(folder: Path, compiler: Compiler, objects: list[Path], features: str
 def test_joined_by_gnu_ld(tmp_path, compiler, features):
     objects = joined(tmp_path, compiler, compiled(tmp_path, compiler, features), "ld")
     for report in kernels(tmp_path, compiler, objects, features):
+        if not is_joined(tmp_path):
+            assert report.findings == ()
+            continue
         finding = only(report, "T19")
         assert (finding.level, finding.section) == ("error", ".percpu_restart")
         assert "not sorted by address" in finding.message
