@@ -366,66 +366,15 @@ AreaLayout percpu_area_layout_expected(size_t cpu_count) noexcept {
 
 }  // namespace percpu
 
-#if defined(PERCPU_PREEMPT)
-#define PERCPU_NOTE_PREEMPT "preempt,"
-#else
-#define PERCPU_NOTE_PREEMPT
-#endif
-#if defined(PERCPU_NON_ZERO_VMA)
-#define PERCPU_NOTE_NON_ZERO_VMA "non-zero-vma,"
-#else
-#define PERCPU_NOTE_NON_ZERO_VMA
-#endif
-#if defined(PERCPU_ARM_EL2)
-#define PERCPU_NOTE_ARM_EL2 "arm-el2,"
-#else
-#define PERCPU_NOTE_ARM_EL2
-#endif
-#if defined(PERCPU_PRISTINE)
-#define PERCPU_NOTE_PRISTINE "pristine,"
-#else
-#define PERCPU_NOTE_PRISTINE
-#endif
-#if defined(PERCPU_RESTARTABLE)
-#define PERCPU_NOTE_RESTARTABLE "restartable,"
-#else
-#define PERCPU_NOTE_RESTARTABLE
-#endif
-#if defined(PERCPU_SP_NAIVE)
-#define PERCPU_NOTE_SP_NAIVE "sp-naive,"
-#else
-#define PERCPU_NOTE_SP_NAIVE
-#endif
-#if defined(PERCPU_ALL_NEAR)
-#define PERCPU_NOTE_ALL_NEAR "all-near,"
-#else
-#define PERCPU_NOTE_ALL_NEAR
-#endif
-#if defined(PERCPU_CHECKED)
-#define PERCPU_NOTE_CHECKED "checked,"
-#else
-#define PERCPU_NOTE_CHECKED
-#endif
-#if defined(PERCPU_LARGE_TEMPLATE)
-#define PERCPU_NOTE_LARGE_TEMPLATE "large-template,"
-#else
-#define PERCPU_NOTE_LARGE_TEMPLATE
-#endif
 #if defined(PERCPU_X86_STACK_GUARD) && PERCPU_X86_STACK_GUARD
 #define PERCPU_NOTE_STACK_GUARD "stack-guard=1\\n"
 #else
 #define PERCPU_NOTE_STACK_GUARD
 #endif
 
-#define PERCPU_NOTE_TEXT                                                                         \
-    "version=" PERCPU_VERSION "\\n"                                                              \
-    "arch=" PERCPU_ARCH_NAME "\\n"                                                               \
-    "layout=" PERCPU_LAYOUT_NAME "\\n"                                                           \
-    "features=" PERCPU_NOTE_ALL_NEAR PERCPU_NOTE_ARM_EL2 PERCPU_NOTE_CHECKED PERCPU_NOTE_LARGE_TEMPLATE \
-        PERCPU_NOTE_NON_ZERO_VMA PERCPU_NOTE_PREEMPT PERCPU_NOTE_PRISTINE PERCPU_NOTE_RESTARTABLE              \
-        PERCPU_NOTE_SP_NAIVE "\\n"                                                                            \
-    "base-register=" PERCPU_DETAIL_STRING(PERCPU_BASE_REGISTER) "\\n"                            \
-    "cache-line=" PERCPU_DETAIL_STRING(PERCPU_CACHE_LINE) "\\n"                                  \
+#define PERCPU_NOTE_TEXT                                        \
+    PERCPU_DETAIL_BUILT("\\n")                                   \
+    "arch=" PERCPU_ARCH_NAME "\\n"                              \
     "near-reach=" PERCPU_DETAIL_STRING(PERCPU_NEAR_REACH) "\\n" PERCPU_NOTE_STACK_GUARD
 
 // A note as in the System V gABI, "Note Section": three words, the owner's name, the description; the

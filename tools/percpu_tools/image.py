@@ -169,6 +169,17 @@ class Image:
                 for row, symbol in zip(rows, table.named(rows))
             ]
 
+    def sources(self, name: str, most: int) -> list[str]:
+        """The source files of the first `most` local symbols of that name, where compiler and linker have named them."""
+        section = self._symbol_section
+        if section is None or not self.has_symbols:
+            return []
+        with self._reading("the symbol table"):
+            table = self._table(section)
+            rows = table.rows([re.escape(name.encode())], ())[:most]
+            found = (table.source(row) for row, symbol in zip(rows, table.named(rows)) if symbol.name == name)
+            return [source for source in found if source]
+
     def note(self) -> Note | None:
         """What the runtime says it was built for, if the file has its note."""
         section = self.section(NOTE_SECTION)

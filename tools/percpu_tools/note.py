@@ -1,9 +1,9 @@
-"""The ELF note in which the runtime says what it was built for: lines of `key=value`."""
+"""What code says that it was built for, in lines of `key=value`: the runtime in its ELF note, and each translation unit
+in the name of a symbol."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
 
 from percpu_tools import targets
 
@@ -35,6 +35,15 @@ def parse_note(description: bytes) -> Note:
         near_reach=_number(fields.get("near-reach")),
         stack_guard=fields.get("stack-guard") == "1",
     )
+
+
+UNIT_SYMBOL = "percpu:version="
+"""How the symbol of a translation unit begins; its lines end in `:` (percpu/built.hpp)."""
+
+
+def parse_unit(symbol: str) -> Note:
+    """What the translation unit with that symbol was built for."""
+    return parse_note(symbol.partition(":")[2].replace(":", "\n").encode())
 
 
 def _number(text: str | None) -> int | None:

@@ -40,6 +40,8 @@ _LONGEST_NAME = 1 << 14
 # Together, the names of a program's per-CPU symbols are far below this.
 _MOST_NAMES = 1 << 26
 _MOST_OFFSETS = 1 << 21
+# The local symbols of one source file.
+_MOST_OF_A_FILE = 1 << 17
 
 
 class Symbol(NamedTuple):
@@ -99,6 +101,13 @@ class SymbolTable:
                     f"the names of its symbols are longer than {_MOST_NAMES} bytes together: the file is damaged"
                 )
             yield symbol._replace(name=name)
+
+    def source(self, row: int) -> str:
+        """The source file of a local symbol: the name that stands in front of it (gABI, STT_FILE); empty if there is none."""
+        for before in range(row - 1, max(row - _MOST_OF_A_FILE, 0), -1):
+            if self.symbol(before).type == "FILE":
+                return next(self.named([before])).name
+        return ""
 
     def _symbol(self, row: int) -> tuple[int, Symbol]:
         fields = self._layout.unpack_from(self._entries, row * self._layout.size)

@@ -2,7 +2,8 @@
 //
 // Everything here is decided by the preprocessor, from the compiler's own macros and from the
 // PERCPU_* macros that the build defines. All translation units of a kernel must be compiled with
-// the same PERCPU_* macros; the ELF note written by src/area.cpp says which.
+// the same PERCPU_* macros; the ELF note written by src/area.cpp says which, and percpu-check finds
+// a unit with others (T11).
 //
 //   PERCPU_SP_NAIVE        one CPU: variables are ordinary globals
 //   PERCPU_NON_ZERO_VMA    in-image layout: `.percpu` is linked at an ordinary address
@@ -174,3 +175,5 @@ namespace percpu {
 enum class Reach : uint8_t { far, near };
 
 }  // namespace percpu
+
+#include "built.hpp"

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from percpu_tools import profiles
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import Image
 from percpu_tools.layout import Layout
+from percpu_tools.note import UNIT_SYMBOL, Note, parse_unit
 from percpu_tools.rules import rule
 
 # percpu::detail::areas, which the runtime has in every build with areas.
 _OF_RUNTIME = b"ZN6percpu6detail5areasE"
+
+# What each translation unit says of itself (percpu/built.hpp), and how many of them a finding names.
+_UNIT_FIELDS = ("version", "layout", "features", "base_register", "cache_line")
+_FILES_NAMED = 3
+# A kernel has one kind of them, or by mistake two.
+_MOST_KINDS = 4
 
 _RENDER = "render the fragment with percpu-ldscript in place of a section written by hand"
 
@@ -69,23 +77,28 @@ def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
         )
 
 
-@rule("T11", "stride-disagreement", "the linker script and the runtime do not agree")
+@rule("T11", "stride-disagreement", "the linker script, the runtime and its users do not agree")
 def disagreement(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       The script reserves the memory of the areas, and the runtime walks through it. When they do not
       use the same stride, the same layout or the same cache line, the runtime writes beyond what was
       reserved, most often over the boot stack, or reads variables where none are.
+      The same holds for the files that use the runtime: one that is compiled with other PERCPU_* macros finds
+      the areas by another register or at other addresses, or leaves out the guards that all others rely on.
 
     Reproduce
       . = _percpu_load_start + ALIGN(64) * CPU_NUM;     with a runtime that rounds areas to 4 KiB
       or a runtime compiled with non-zero-vma, linked with a script that places .percpu at 0
+      or a makefile that gives -DPERCPU_PREEMPT to some of the files
 
     Mend
       1. Render the fragment with the same architecture, features and cache line with which the runtime
          is compiled. The SCons tool does both from one place.
       2. Let the script say its stride (_percpu_stride), which the runtime then uses.
+      3. Compile all files of the kernel with what `percpu-config --defines ARCH FEATURES` prints.
     """
+    yield from _units_against_each_other(layout, image)
     if layout.layout is None:
         return
     yield from _note_against_file(layout, image)
@@ -99,6 +112,47 @@ def disagreement(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
         yield NotJudged(lack)
     elif layout.has_areas and layout.section is not None:
         yield from _stride_against_memory(layout)
+
+
+def _units_against_each_other(layout: Layout, image: Image) -> Iterator[Finding]:
+    symbols = Counter(symbol.name for symbol in image.symbols((UNIT_SYMBOL.encode(),)) if symbol.name.startswith(UNIT_SYMBOL))
+    if len(symbols) < 2:
+        return
+    units = {name: parse_unit(name) for name in symbols}
+    # The runtime's own, if it is among them; else what most are built for.
+    usual = max(units, key=lambda name: (_is_of(units[name], layout.note), symbols[name]))
+    others = "the runtime" if _is_of(units[usual], layout.note) else "the others"
+    for name in sorted(units.keys() - {usual})[:_MOST_KINDS]:
+        differing = [field for field in _UNIT_FIELDS if getattr(units[name], field) != getattr(units[usual], field)]
+        found, expected = (_built_for(units[one], differing) for one in (name, usual))
+        yield Finding(
+            "error",
+            f"{symbols[name]} of {sum(symbols.values())} files with percpu's headers: compiled with other PERCPU_* macros than {others}",
+            found=f"{found}{_in_files(image, name, symbols[name])}",
+            expected=f"{expected}{_in_files(image, usual, symbols[usual])}",
+            fix=(
+                "compile all files of the kernel with the same PERCPU_* macros: percpu-config --defines ARCH FEATURES prints them",
+                "compile again what was compiled before the features changed",
+            ),
+        )
+
+
+def _is_of(unit: Note, note: Note | None) -> bool:
+    return note is not None and all(getattr(unit, field) == getattr(note, field) for field in _UNIT_FIELDS)
+
+
+def _built_for(unit: Note, fields: Iterable[str]) -> str:
+    values = ((field, getattr(unit, field)) for field in fields)
+    return "; ".join(
+        f"{field.replace('_', '-')}={','.join(value) or 'none' if isinstance(value, tuple) else value}" for field, value in values
+    )
+
+
+def _in_files(image: Image, name: str, count: int) -> str:
+    sources = image.sources(name, _FILES_NAMED)
+    if not sources:
+        return ""
+    return f" in {', '.join(sources)}{f' and {count - len(sources)} more' if count > len(sources) else ''}"
 
 
 def _layout_against_profile(layout: Layout) -> Iterator[Finding]:
