@@ -98,7 +98,8 @@ def disagreement(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
       2. Let the script say its stride (_percpu_stride), which the runtime then uses.
       3. Compile all files of the kernel with what `percpu-config --defines ARCH FEATURES` prints.
     """
-    yield from _units_against_each_other(layout, image)
+    if layout.profile.is_own:
+        yield from _units_against_each_other(layout, image)
     if layout.layout is None:
         return
     yield from _note_against_file(layout, image)
