@@ -125,10 +125,12 @@ def _units_against_each_other(layout: Layout, image: Image) -> Iterator[Finding]
     others = "the runtime" if _is_of(units[usual], layout.note) else "the others"
     for name in sorted(units.keys() - {usual})[:_MOST_KINDS]:
         differing = [field for field in _UNIT_FIELDS if getattr(units[name], field) != getattr(units[usual], field)]
+        if not differing:
+            continue
         found, expected = (_built_for(units[one], differing) for one in (name, usual))
         yield Finding(
             "error",
-            f"{symbols[name]} of {sum(symbols.values())} files with percpu's headers: compiled with other PERCPU_* macros than {others}",
+            f"files of the kernel are compiled with other PERCPU_* macros than {others}",
             found=f"{found}{_in_files(image, name, symbols[name])}",
             expected=f"{expected}{_in_files(image, usual, symbols[usual])}",
             fix=(
