@@ -4,10 +4,12 @@
 //
 // prints a line a round: nanoseconds of one `init` and of the copies alone, first as at boot, then again and
 // again in the same memory, and there also of the copies behind one atomic exchange: the least by which two CPUs
-// that call `init` at once can be kept apart. At boot no cache holds the memory of the areas, and other CPUs wait
-// until they can see them: so the lines are flushed before, and a fence ends each time. The memory has been
-// touched, so that no page fault is timed. REPEATS sets of areas are made a round, for the clock is too coarse
-// for a small one.
+// that call `init` at once can be kept apart (Attiya et al., "Laws of Order", POPL 2011: mutual exclusion takes a
+// fence between a write and a read, or an atomic operation).
+//
+// At boot no cache holds the memory of the areas, and other CPUs wait until they can see them: so the lines are
+// flushed before, and a fence ends each time. The memory has been touched, so that no page fault is timed. REPEATS
+// sets of areas are made a round, for the clock is too coarse for a small one.
 #include <percpu/percpu.hpp>
 
 #include <cstdio>
@@ -30,6 +32,7 @@ namespace {
 // size in place of memcpy.
 volatile size_t template_size = AREA_BYTES;
 
+// Not inlined, so that the same code is timed wherever it is called.
 void copies(char* base, size_t stride, size_t count) {
     const size_t size = template_size;
     for (size_t cpu = 0; cpu < count; ++cpu) std::memcpy(base + cpu * stride, _percpu_start, size);
