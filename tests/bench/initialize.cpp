@@ -32,7 +32,6 @@ namespace {
 // size in place of memcpy.
 volatile size_t template_size = AREA_BYTES;
 
-// Not inlined, so that the same code is timed wherever it is called.
 void copies(char* base, size_t stride, size_t count) {
     const size_t size = template_size;
     for (size_t cpu = 0; cpu < count; ++cpu) std::memcpy(base + cpu * stride, _percpu_start, size);
