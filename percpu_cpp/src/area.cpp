@@ -372,9 +372,9 @@ AreaLayout percpu_area_layout_expected(size_t cpu_count) noexcept {
 #define PERCPU_NOTE_STACK_GUARD
 #endif
 
-#define PERCPU_NOTE_TEXT                                        \
-    PERCPU_DETAIL_BUILT("\\n")                                   \
-    "arch=" PERCPU_ARCH_NAME "\\n"                              \
+#define PERCPU_NOTE_TEXT             \
+    PERCPU_DETAIL_BUILT("\\n")       \
+    "arch=" PERCPU_ARCH_NAME "\\n"   \
     "near-reach=" PERCPU_DETAIL_STRING(PERCPU_NEAR_REACH) "\\n" PERCPU_NOTE_STACK_GUARD
 
 // A note as in the System V gABI, "Note Section": three words, the owner's name, the description; the

@@ -155,6 +155,19 @@ class TestAKernelThatRestartsNothing:
             assert report.findings == ()
 
 
+@pytest.mark.parametrize("by", ["the linker", "objcopy"])
+@OF_EACH
+def test_dropped_local_symbols_are_no_fault(tmp_path, compiler, by):
+    """Neither of static variables, nor of restart_pc, nor of what each file is compiled for."""
+    objects = compiled(tmp_path, compiler, "restartable")
+    for report in kernels(tmp_path, compiler, objects, "restartable", *(["-x"] if by == "the linker" else [])):
+        if by == "objcopy":
+            toolchain.run(["llvm-objcopy-19", "--discard-all", report.file])
+            report = check(report.file)
+        assert report.findings == ()
+        assert {"T11", "T26"} <= {item.rule for item in report.not_judged}
+
+
 class TestEntriesByHand:
     ENTRIES = {
         "outside of all code": (".long far_away - ., 8", "holds what is no sequence"),

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, cast
 from percpu_tools import elf, targets
 from percpu_tools.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_TLS, SHF_WRITE, Section, Segment
 from percpu_tools.errors import PercpuError
-from percpu_tools.note import Note, parse_note
+from percpu_tools.note import UNIT_SYMBOL, Note, parse_note
 from percpu_tools.symbols import SHN_ABS, SHN_COMMON, SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX, Symbol, SymbolTable
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ class Image:
     @property
     def has_local_symbols(self) -> bool:
         """Whether the symbol table has local symbols beside those of the sections; `ld -x` drops them."""
+        # Linkers leave some that are no sign of others (`$d`), and make hidden ones local after that. Where the runtime
+        # is, which says its version, each file that uses it has one.
+        note = self.note()
+        if note is not None and note.version is not None:
+            return bool(self.symbols(UNIT_SYMBOL.encode()))
         section = self._symbol_section
         if section is None:
             return False

@@ -115,8 +115,10 @@ def disagreement(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
         yield from _stride_against_memory(layout)
 
 
-def _units_against_each_other(layout: Layout, image: Image) -> Iterator[Finding]:
+def _units_against_each_other(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     symbols = Counter(symbol.name for symbol in image.symbols((UNIT_SYMBOL.encode(),)) if symbol.name.startswith(UNIT_SYMBOL))
+    if not symbols and not image.has_local_symbols:
+        yield NotJudged("whether all files are compiled for the same: the file has no local symbols, whose names tell")
     if len(symbols) < 2:
         return
     units = {name: parse_unit(name) for name in symbols}

@@ -132,6 +132,9 @@ def relaxed_to_gp(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]
         "link with --no-relax",
     )
     places, doubtful = relaxation.based_on_gp(layout, image, pointer)
+    if places and not image.has_local_symbols:
+        yield NotJudged("the file has no local symbols, so what is accessed relative to gp may be static variables")
+        return
     for home, address, access in places[:1]:
         function, where = code.place(image, home, address)
         yield Finding(

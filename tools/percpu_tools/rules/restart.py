@@ -85,8 +85,9 @@ def unsorted_restart_table(layout: Layout, image: Image) -> Iterator[Finding | N
       restart_pc looks for an interrupted sequence by a binary search, so the entries must ascend by address.
       The linker sorts them: each section percpu_restart is tied to the section of its code (SHF_LINK_ORDER).
       GNU ld -r (2.40; 2.44 no more) joins the sections percpu_restart of its inputs into one, which can be tied to
-      one section only. Their entries keep the order of the objects, whatever the final link does with the code. The search then
-      misses sequences, and an update that was interrupted is lost, or goes to the CPU that the thread left.
+      one section only. Their entries keep the order of the objects, whatever the final link does with the code. The
+      search then misses sequences, and an update that was interrupted is lost, or goes to the CPU that the thread
+      left.
 
     Reproduce
       PERCPU_RESTARTABLE, updates in a.cpp and b.cpp, and
