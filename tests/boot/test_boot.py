@@ -140,6 +140,9 @@ SOURCE_FAULTS = {
     ),
     "no timer": Fault("demo.cpp", "board::start_timer();", "", "did not end within 5 s"),
     "exception": Fault("demo.cpp", "use_scheduler();\n\n", 'asm volatile("ud2");\n\n', "exception 6 at "),
+    "exception in a print": Fault(
+        "console.cpp", "char digits[20];", 'char digits[20];\n    if (width == 8) asm volatile("ud2");', "exception 6 at "
+    ),
     "no verdict": Fault("check.cpp", 'print("all "', 'print("nearly all "', "did not say that its checks held"),
     "wrong status": Fault("x86_64/board.cpp", "ok ? 0x10 : 0x11", "0x12", "exit status is 37"),
     "reset": Fault(
@@ -155,6 +158,17 @@ def test_a_faulty_kernel_fails(fault: str, build_by_hand: Callable[..., Path]) -
     result = boot(X86_64, kernel, 4, timeout=5)
     assert not result.ok
     assert change.problem in (result.problem or ""), result.output
+
+
+def test_cpus_that_die_together_say_it_once(build_by_hand: Callable[..., Path]) -> None:
+    together = 'finished.arrive();\n    finished.wait_for(4);\n    asm volatile("ud2");\n'
+    kernel = build_by_hand(changes=[("demo.cpp", "finished.arrive();\n", together)])
+    for _ in range(10):
+        result = boot(X86_64, kernel, 4, timeout=5)
+        assert re.fullmatch(
+            r"the kernel's check failed: exception 6 at 0x[0-9a-f]{16}, cr2 0x0", result.problem or ""
+        ), result.output
+        assert result.output.count("FAILED") == 1, result.output
 
 
 def test_a_kernel_built_by_hand_boots(build_by_hand: Callable[..., Path]) -> None:

@@ -3,6 +3,9 @@
 namespace {
 
 uint32_t console_locked = 0;  // a whole word: RISC-V exchanges no single byte
+uint32_t dying = 0;
+
+bool try_lock_console() { return __atomic_exchange_n(&console_locked, uint32_t{1}, __ATOMIC_ACQUIRE) == 0; }
 
 void pad(unsigned used, unsigned width) {
     for (; used < width; ++used) board::put(' ');
@@ -29,7 +32,17 @@ void put_number(uintptr_t value, unsigned base, unsigned width) {
 }
 
 void lock_console() {
-    while (__atomic_exchange_n(&console_locked, uint32_t{1}, __ATOMIC_ACQUIRE) != 0) board::relax();
+    while (!try_lock_console()) board::relax();
 }
 
 void unlock_console() { __atomic_store_n(&console_locked, uint32_t{0}, __ATOMIC_RELEASE); }
+
+void take_console_to_die() {
+    while (__atomic_exchange_n(&dying, uint32_t{1}, __ATOMIC_RELAXED) != 0) board::relax();
+    // Longer than another CPU needs for a line.
+    for (unsigned left = 1'000'000; left > 0; --left) {
+        if (try_lock_console()) return;
+        board::relax();
+    }
+    board::put('\n');
+}

@@ -46,12 +46,6 @@ void put_one(const Column<T>& column) {
     put_one(column.value, column.width);
 }
 
-// For a CPU that may have been stopped in the middle of a print.
-template <typename... Args>
-void print_unlocked(const Args&... args) {
-    (put_one(args), ...);
-}
-
 void lock_console();
 void unlock_console();
 
@@ -59,6 +53,18 @@ void unlock_console();
 template <typename... Args>
 void print(const Args&... args) {
     lock_console();
-    print_unlocked(args...);
+    (put_one(args), ...);
     unlock_console();
+}
+
+// Returns on the first CPU that dies, and on no other. The console is its own then, or it is on a new line:
+// a CPU that was stopped in the middle of a print never unlocks it.
+void take_console_to_die();
+
+// Says what killed this CPU, and ends the machine.
+template <typename... Args>
+[[noreturn]] void die_saying(const Args&... args) {
+    take_console_to_die();
+    (put_one(args), ...);
+    board::exit(false);
 }

@@ -7,8 +7,7 @@
 #ifdef PERCPU_CHECKED
 
 extern "C" void percpu_panic(const char* message) noexcept {
-    print_unlocked("FAILED: ", message, "\n");
-    board::exit(false);
+    die_saying("FAILED: ", message, "\n");
 }
 
 #endif

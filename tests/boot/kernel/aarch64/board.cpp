@@ -79,8 +79,7 @@ void handle_interrupt(InterruptFrame& frame) {
 }
 
 [[noreturn]] void die(uint64_t syndrome, uint64_t pc, uint64_t address) {
-    print_unlocked("FAILED: exception ", syndrome >> 26, " at ", hex(pc), ", far ", hex(address), "\n");
-    board::exit(false);
+    die_saying("FAILED: exception ", syndrome >> 26, " at ", hex(pc), ", far ", hex(address), "\n");
 }
 
 }  // extern "C"

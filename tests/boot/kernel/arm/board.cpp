@@ -72,8 +72,7 @@ void handle_interrupt(InterruptFrame& frame) {
 
 [[noreturn]] void die(unsigned exception, uint32_t return_address) {
     const uint32_t fault_address = READ(c6, c0, 0);
-    print_unlocked("FAILED: exception ", exception, " before ", hex(return_address), ", dfar ", hex(fault_address), "\n");
-    board::exit(false);
+    die_saying("FAILED: exception ", exception, " before ", hex(return_address), ", dfar ", hex(fault_address), "\n");
 }
 
 }  // extern "C"

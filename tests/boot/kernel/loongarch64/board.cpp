@@ -93,15 +93,13 @@ void mail(size_t cpu, unsigned part, uintptr_t bytes) {
 // An address in no window is one for which there is no page table either: its exception has registers
 // of its own.
 [[noreturn]] void die_outside_windows() {
-    print_unlocked("FAILED: exception outside the windows at ", hex(read<Csr::refill_return>() & ~is_refill),
+    die_saying("FAILED: exception outside the windows at ", hex(read<Csr::refill_return>() & ~is_refill),
                    ", address ", hex(read<Csr::refill_bad_address>()), "\n");
-    board::exit(false);
 }
 
 [[noreturn]] void die(uintptr_t pc) {
-    print_unlocked("FAILED: exception ", read<Csr::status>() >> 16 & 0x3f, " at ", hex(pc), ", address ",
-                   hex(read<Csr::bad_address>()), "\n");
-    board::exit(false);
+    die_saying("FAILED: exception ", read<Csr::status>() >> 16 & 0x3f, " at ", hex(pc), ", address ",
+               hex(read<Csr::bad_address>()), "\n");
 }
 
 bool started[max_cpus];

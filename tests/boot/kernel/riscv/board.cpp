@@ -72,8 +72,7 @@ alignas(16) char stacks[max_cpus][STACK_SIZE];
 void trap(TrapFrame& frame) {
     const uintptr_t cause = READ_CSR(cause);
     if (cause != (interrupt_bit | TIMER_INTERRUPT)) {
-        print_unlocked("FAILED: exception ", cause, " at ", hex(frame.pc), ", address ", hex(READ_CSR(tval)), "\n");
-        board::exit(false);
+        die_saying("FAILED: exception ", cause, " at ", hex(frame.pc), ", address ", hex(READ_CSR(tval)), "\n");
     }
     mode::set_timer(now() + tick_interval);
     on_tick();

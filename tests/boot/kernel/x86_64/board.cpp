@@ -40,8 +40,7 @@ struct InterruptFrame {
 [[noreturn]] void die(unsigned vector, const InterruptFrame& frame) {
     uint64_t fault_address;
     asm volatile("mov %%cr2, %0" : "=r"(fault_address));
-    print_unlocked("FAILED: exception ", vector, " at ", hex(frame.rip), ", cr2 ", hex(fault_address), "\n");
-    board::exit(false);
+    die_saying("FAILED: exception ", vector, " at ", hex(frame.rip), ", cr2 ", hex(fault_address), "\n");
 }
 
 template <unsigned Vector>
