@@ -143,10 +143,21 @@ class TestAKernelThatRestartsNothing:
     def test_one_that_does_is_silent(self, tmp_path, compiler, how, flags):
         source, more = (SOURCE, "") if how == "restart_pc" else (self.SOURCE, self.BY_ASSEMBLY)
         objects = compiled(tmp_path, compiler, "restartable", *flags, source=source, more=more)
-        for report in kernels(tmp_path, compiler, objects, "restartable", "--gc-sections", "-u", "usual_first"):
+        for report in kernels(tmp_path, compiler, objects, "restartable", "--gc-sections", "-u", "usual_first", "-u", "trap_first"):
             assert report.findings == ()
             with Image(tmp_path / "kernel.elf") as image:
                 assert image.section(".percpu_restart").size > 0
+
+    @pytest.mark.parametrize("flags", ["-O2", "-O0"])
+    @LAYOUTS
+    @OF_EACH
+    def test_one_that_collects_it_as_unused_is_found(self, tmp_path, compiler, features, flags):
+        objects = compiled(tmp_path, compiler, features, flags, "-ffunction-sections")
+        used = ["-u", "usual_first", "-u", "seldom_second"]
+        for report in kernels(tmp_path, compiler, objects, features, "--gc-sections", *used):
+            assert only(report, "T18").found.startswith("3 restartable sequences")
+        for report in kernels(tmp_path, compiler, objects, features, "--gc-sections", *used, "-u", "trap_second"):
+            assert report.findings == ()
 
     @OF_EACH
     def test_nothing_to_restart(self, tmp_path, compiler):
@@ -165,7 +176,7 @@ def test_dropped_local_symbols_are_no_fault(tmp_path, compiler, by):
             toolchain.run(["llvm-objcopy-19", "--discard-all", report.file])
             report = check(report.file)
         assert report.findings == ()
-        assert {"T11", "T26"} <= {item.rule for item in report.not_judged}
+        assert {"T11", "T18", "T26"} <= {item.rule for item in report.not_judged}
 
 
 class TestEntriesByHand:

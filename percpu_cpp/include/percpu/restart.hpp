@@ -38,9 +38,16 @@ extern const RestartEntry _percpu_restart_end[] __attribute__((visibility("hidde
 // executed yet, else `pc`. The table is sorted, by the linker; this is a binary search. After a partial link by
 // GNU ld it is sorted only with `ld -r --unique=percpu_restart` (ldscripts/GUIDE.md); percpu-check looks (T19).
 inline uintptr_t restart_pc(uintptr_t pc) noexcept {
-    // No instruction: a symbol by which percpu-check sees that the kernel has this code (T18). Not hidden: linkers
-    // make a hidden one local, and tools that drop local symbols would drop it.
-    asm volatile(".weak _percpu_restart_called\n.set _percpu_restart_called, 1");
+    // No instruction, and no byte in the table: a local symbol by which percpu-check sees that the kernel has this code
+    // (T18). Its section is tied to the code, so linkers collect both or none.
+    asm volatile(
+        ".Lpercpu_restart_pc%=:\n\t"
+        ".pushsection percpu_restart, \"ao\", %%progbits, .Lpercpu_restart_pc%=\n\t"
+        ".balign 4\n\t"
+        "\"percpu:restart_pc:%=\":\n\t"
+        ".popsection"
+        :
+        :);
     auto first = reinterpret_cast<uintptr_t>(detail::_percpu_restart_start);
     const auto end = reinterpret_cast<uintptr_t>(detail::_percpu_restart_end);
     size_t count = (end - first) / sizeof(detail::RestartEntry);

@@ -14,7 +14,9 @@ from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
 _START, _END = "_percpu_restart_start", "_percpu_restart_end"
-# Defined wherever percpu::restart_pc is compiled in.
+# Local symbols, one wherever percpu::restart_pc is compiled in and was not collected as unused.
+_RESTARTS = b"percpu:restart_pc:"
+# Defined by kernels that search the table with code of their own.
 _CALLED = "_percpu_restart_called"
 # What the code's own sections are called, and the fragment's.
 _INPUTS, _TABLE = "percpu_restart", ".percpu_restart"
@@ -30,7 +32,7 @@ class _Sequence(NamedTuple):
 
 
 @rule("T18", "restart-never-called", "restartable sequences that nothing restarts")
-def restart_never_called(layout: Layout, image: Image) -> Iterator[Finding]:
+def restart_never_called(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       With the feature restartable an update of a per-CPU word is a sequence of instructions, and no guard holds
@@ -51,10 +53,13 @@ def restart_never_called(layout: Layout, image: Image) -> Iterator[Finding]:
          beside it.
 
     Evidence
-      The runtime's note, and the symbol _percpu_restart_called, which percpu::restart_pc defines wherever it is
-      compiled in; no instruction is read.
+      The runtime's note, and the local symbols (percpu:restart_pc:...) that percpu::restart_pc leaves wherever it is
+      compiled in, unless the linker collected that as unused; no instruction is read. Whether the trap path calls
+      the function that holds it is not seen.
     """
     if layout.note is None or "restartable" not in layout.note.features or layout.value(_CALLED) is not None:
+        return
+    if image.symbols(_RESTARTS):
         return
     sections = {section.name: section for section in image.sections if section.size}
     table = sections.get(_TABLE) or sections.get(_INPUTS)
@@ -62,6 +67,9 @@ def restart_never_called(layout: Layout, image: Image) -> Iterator[Finding]:
     # A kernel without a sequence has none to restart.
     size = end - first if first is not None and end is not None else table.size if table else 0
     if size <= 0:
+        return
+    if not image.has_local_symbols:
+        yield NotJudged("whether anything restarts the sequences: the file has no local symbols, whose names tell")
         return
     yield Finding(
         "error",
