@@ -43,9 +43,21 @@ REFUSALS = [
     pytest.param(
         "x86_64",
         (*FREESTANDING, "-mcmodel=kernel", "-fstack-protector", "-DPERCPU_NON_ZERO_VMA", "-fno-pic"),
-        "stack protector reads gs:40",
+        "stack protector reads offset 40 from the base register",
         id="stack-protector",
     ),
+    pytest.param(
+        "x86_64",
+        (*FREESTANDING, "-DPERCPU_BASE_REGISTER=fs", "-fstack-protector", "-DPERCPU_NON_ZERO_VMA", "-fno-pic"),
+        "stack protector reads offset 40 from the base register",
+        id="stack-protector-fs",
+    ),
+    pytest.param("x86_64", (*FREESTANDING, "-mx32"), "compile without -mx32", id="x32"),
+    *(
+        pytest.param("x86_64", (*FREESTANDING, f"-DPERCPU_CACHE_LINE={line}"), "power of two", id=f"cache-line-{line}")
+        for line in (0, 96, -64)
+    ),
+    pytest.param("arm", (*FREESTANDING, "-march=armv7-m", "-mthumb"), "compile with base-register=user", id="armv7-m"),
     *(
         pytest.param("x86_64", (*FREESTANDING, "-mcmodel=large", *layout), "compile with -mcmodel=kernel", id=f"large-{name}")
         for name, layout in (("zero-vma", ()), ("in-image", ("-DPERCPU_NON_ZERO_VMA",)))
@@ -61,6 +73,24 @@ def test_refused(tmp_path, arch, flags, words):
     done = compile_object(GXX[arch], HERE / "counts.cpp", tmp_path / "counts.o", *flags, *extra)
     assert done.returncode != 0
     assert re.search(f"error: .*percpu: .*{words}", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    "target, register, refused",
+    [
+        ("riscv64-none-elf", "gp", True),
+        ("riscv64-none-elf", "tp", False),
+        ("aarch64-none-elf", "x18", True),
+        ("aarch64-none-elf", "TPIDR_EL1", False),
+    ],
+)
+def test_a_shadow_call_stack_in_the_base_register_is_refused(tmp_path, target, register, refused):
+    """Every function that calls another would move the base."""
+    fixed = ("-ffixed-x18",) if target.startswith("aarch64") else ()
+    flags = (*FREESTANDING, *fixed, "-fsanitize=shadow-call-stack", f"-DPERCPU_BASE_REGISTER={register}")
+    done = compile_object(("clang++-19", f"--target={target}"), HERE / "counts.cpp", tmp_path / "counts.o", *flags)
+    assert ("percpu: -fsanitize=shadow-call-stack keeps its pointer" in done.stderr) == refused, done.stderr
+    assert (done.returncode != 0) == refused, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,26 @@ def test_offset_40_is_kept_for_the_canary(tmp_path, compiler):
 
 
 @COMPILER
+@pytest.mark.parametrize(
+    "flags, canary",
+    [
+        (("-DPERCPU_BASE_REGISTER=fs",), "%fs:0x28"),
+        (("-mstack-protector-guard=tls", "-mstack-protector-guard-reg=gs"), "%gs:0x28"),
+    ],
+    ids=["fs", "guard-reg"],
+)
+def test_it_is_kept_in_other_code_models_too(tmp_path, compiler, flags, canary):
+    source = tmp_path / "deep.cpp"
+    source.write_text("void use(char*);\nvoid deep() { char buffer[64]; use(buffer); }\n")
+    flags = ("-O2", "-fno-pic", "-fstack-protector-all", *FREESTANDING, *flags)
+    assert canary in tool("objdump", "-d", str(compiled(compiler, source, tmp_path, *flags)))
+    area = compiled(compiler, percpu_tools.sources()[0], tmp_path, *flags)
+    symbols = tool("nm", "-S", str(area))
+    assert int(re.search(r"(\w+) D _ZN6percpu4arch21percpu_storage_headerE", symbols)[1], 16) == 48
+    assert "stack-guard=1" in tool("readelf", "-p", ".note.percpu", str(area))
+
+
+@COMPILER
 @pytest.mark.parametrize("pic", ["-fno-pic", "-fpie", "-fPIC"])
 def test_zero_vma_accesses_are_absolute(tmp_path, compiler, pic):
     """T08: from a higher-half kernel the program counter is too far from addresses near 0."""

@@ -30,6 +30,10 @@
 
 #define PERCPU_VERSION "0.1.0"
 
+#if defined(__ILP32__) && (defined(__x86_64__) || defined(__aarch64__))
+#error "percpu: there is no form of the accesses for 32-bit pointers in a 64-bit mode: compile without -mx32 or -mabi=ilp32"
+#endif
+
 #if defined(__x86_64__)
 #define PERCPU_ARCH_X86_64 1
 #define PERCPU_ARCH_NAME "x86_64"
@@ -56,6 +60,9 @@
 // (128 bytes on Apple's AArch64 cores) says so.
 #ifndef PERCPU_CACHE_LINE
 #define PERCPU_CACHE_LINE 64
+#endif
+#if PERCPU_CACHE_LINE <= 0 || (PERCPU_CACHE_LINE & (PERCPU_CACHE_LINE - 1)) != 0
+#error "percpu: PERCPU_CACHE_LINE is a power of two, in bytes"
 #endif
 
 // GCC and Clang define __linux__ for bare-metal builds by a Linux cross compiler too; only

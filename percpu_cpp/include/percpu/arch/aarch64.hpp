@@ -9,6 +9,12 @@
 #if PERCPU_BASE_REGISTER_IS(x18)
 #define PERCPU_GET_BASE
 #define PERCPU_BASE "x18"
+#if defined(__has_feature)
+#if __has_feature(shadow_call_stack)
+#error \
+    "percpu: -fsanitize=shadow-call-stack keeps its pointer in x18, the base register: choose another one, or compile without it"
+#endif
+#endif
 #elif PERCPU_BASE_REGISTER_IS(TPIDR_EL1) || PERCPU_BASE_REGISTER_IS(TPIDR_EL2) || \
     PERCPU_BASE_REGISTER_IS(TPIDR_EL0) || PERCPU_BASE_REGISTER_IS(TPIDRRO_EL0)
 #define PERCPU_BASE_NAME PERCPU_DETAIL_STRING(PERCPU_BASE_REGISTER)

@@ -13,6 +13,11 @@
 #error "percpu: movw and movt, with which accesses make offsets, come with ARMv7: compile with -march=armv7-a or later"
 #endif
 
+// ACLE, "Target profile".
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#error "percpu: M-profile cores have no coprocessor 15 and so no register for the base: compile with base-register=user"
+#endif
+
 #if PERCPU_BASE_REGISTER_IS(TPIDRURO)
 #define PERCPU_BASE_OPCODE "3"
 #elif PERCPU_BASE_REGISTER_IS(TPIDRPRW)
@@ -53,7 +58,17 @@
     PERCPU_BY_SIZE("strb %[" from "], " address, "strh %[" from "], " address, "str %[" from "], " address, "")
 
 #define PERCPU_NEAR_LOCATE PERCPU_GET_BASE
-#define PERCPU_NEAR_IMMEDIATE ".reloc ., R_ARM_MOVW_ABS_NC, %c[storage]\n\t"
+#if defined(__clang__)
+#define PERCPU_NEAR_ONLY_A32
+#else
+// GCC inlines A32 functions into Thumb ones (a target attribute, or LTO of files that differ), where this instruction
+// would have other bits in the relocation's place. Only the assembler sees it, by the size of an instruction.
+#define PERCPU_NEAR_ONLY_A32                                                                                        \
+    ".pushsection .discard.percpu, \"e\", %%progbits\n77:\tnop\n\t.if . - 77b != 4\n\t"                           \
+    ".error \"percpu: a near access of A32 was inlined into Thumb code: compile all that GCC optimizes together "  \
+    "with -marm, or all with -mthumb\"\n\t.endif\n\t.popsection\n\t"
+#endif
+#define PERCPU_NEAR_IMMEDIATE PERCPU_NEAR_ONLY_A32 ".reloc ., R_ARM_MOVW_ABS_NC, %c[storage]\n\t"
 #define PERCPU_NEAR_LOAD(to) PERCPU_NEAR_IMMEDIATE PERCPU_LOAD_FROM(to, "[%[base]]")
 #define PERCPU_NEAR_STORE(from) PERCPU_NEAR_IMMEDIATE PERCPU_STORE_TO(from, "[%[base]]")
 #define PERCPU_NEAR_SYMBOL "movw %[place], #:lower16:%c[storage]\n\t"

@@ -17,6 +17,13 @@
 #error "percpu: the base register of RISC-V is gp, tp or user"
 #endif
 
+#if PERCPU_BASE_REGISTER_IS(gp) && defined(__has_feature)
+#if __has_feature(shadow_call_stack)
+#error \
+    "percpu: -fsanitize=shadow-call-stack keeps its pointer in gp, the base register: compile with base-register=tp, or without it"
+#endif
+#endif
+
 #define PERCPU_SIZE "%[size]"
 #define PERCPU_ENTER ".option push\n\t.option norelax\n\t"
 #define PERCPU_LEAVE ".option pop"

@@ -32,16 +32,20 @@
 #define PERCPU_X86_COPY(operand) PERCPU_X86_SEGMENT "%c[" #operand "]"
 #endif
 
-// gs:40 is where GCC and Clang look for the stack protector's canary with -mcmodel=kernel (GCC manual,
-// -mstack-protector-guard). The header reserves the place in the zero-VMA layout, where gs:40 is
-// offset 40 of the area. In the in-image layout it is no address of ours.
-#if (defined(__SSP__) || defined(__SSP_STRONG__) || defined(__SSP_ALL__)) && defined(__code_model_kernel__) && \
-    PERCPU_BASE_REGISTER_IS(gs) && !PERCPU_LINUX_USER
+// At gs:40 with -mcmodel=kernel, and at fs:40 else, GCC and Clang look for the stack protector's canary; options that no
+// macro tells choose the other register (GCC manual, -mstack-protector-guard-reg). In the zero-VMA layout that is offset
+// 40 of the area, and the header reserves it. In the in-image layout it is no address of ours.
+#if (defined(__SSP__) || defined(__SSP_STRONG__) || defined(__SSP_ALL__)) && !PERCPU_LINUX_USER
+#if defined(__code_model_kernel__)
+#define PERCPU_X86_GUARD_IS_RELATIVE_TO_BASE PERCPU_BASE_REGISTER_IS(gs)
+#else
+#define PERCPU_X86_GUARD_IS_RELATIVE_TO_BASE PERCPU_BASE_REGISTER_IS(fs)
+#endif
 #if !defined(PERCPU_NON_ZERO_VMA)
 #define PERCPU_X86_STACK_GUARD 1
-#elif !defined(PERCPU_STACK_GUARD_MOVED)
+#elif PERCPU_X86_GUARD_IS_RELATIVE_TO_BASE && !defined(PERCPU_STACK_GUARD_MOVED)
 #error \
-    "percpu: the stack protector reads gs:40, which in the in-image layout lies outside every area: use -mstack-protector-guard=global (or -mstack-protector-guard-reg/-symbol) and define PERCPU_STACK_GUARD_MOVED, or -fno-stack-protector"
+    "percpu: the stack protector reads offset 40 from the base register, which in the in-image layout lies outside every area: use -mstack-protector-guard=global (or -mstack-protector-guard-reg/-symbol) and define PERCPU_STACK_GUARD_MOVED, or -fno-stack-protector"
 #endif
 #endif
 #ifndef PERCPU_X86_STACK_GUARD
