@@ -34,7 +34,12 @@ class Project:
         shutil.copytree(CHECKOUT / "tests" / "scons" / "kernel", self.folder)
 
     def configure(
-        self, target: str = "", script: str = USUAL_SCRIPT, before: str = "", after: str = "", fails: bool = False
+        self,
+        target: str = "",
+        script: str = USUAL_SCRIPT,
+        before: str = "",
+        after: str = "",
+        fails: bool = False,
     ) -> str:
         text = PROJECT.format(before=before, after=f"{target}\n{script}{after}")
         (self.folder / "CMakeLists.txt").write_text(text)
@@ -55,8 +60,12 @@ class Project:
         return self.folder / "build" / "kernel.elf"
 
     @property
+    def beside(self) -> Path:
+        return self.folder / "build" / "kernel.elf.percpu"
+
+    @property
     def fragment(self) -> Path:
-        return self.folder / "build" / "kernel.elf.percpu" / "percpu.ld"
+        return self.beside / "percpu.ld"
 
     def report(self) -> dict[str, object]:
         found = json.loads(run("percpu-check", "--format=json", self.kernel, cwd=self.folder).stdout)
@@ -192,7 +201,24 @@ def test_a_finding_as_a_warning_and_none(project: Project) -> None:
     project.configure(call.format("error"))
     refused = project.build(fails=True)
     assert "percpu-check refuses kernel.elf" in refused and not project.kernel.exists()
-    assert (project.folder / "build" / "kernel.elf.percpu" / "kernel.elf").is_file()
+    assert (project.beside / "kernel.elf").is_file()
+
+
+def test_what_the_check_cannot_judge_is_not_refused_for_its_findings(project: Project) -> None:
+    project.configure("percpu_target(kernel.elf CPU_NUM 2 CHECK_OPTIONS --disable T99)")
+    output = project.build(fails=True)
+    assert "percpu-check cannot judge kernel.elf" in output and "T99" in output and "refuses" not in output
+    assert not project.kernel.exists()
+
+
+def test_a_mended_kernel_has_no_refused_one_beside_it(project: Project) -> None:
+    project.configure("percpu_target(kernel.elf CPU_NUM 2 CHECK_OPTIONS --budget=1)")
+    project.build(fails=True)
+    assert (project.beside / "kernel.elf").is_file()
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)")
+    project.build()
+    assert not (project.beside / "kernel.elf").exists()
+    assert "nothing found" in (project.beside / "check.txt").read_text()
 
 
 REFUSED = {
