@@ -40,12 +40,13 @@ class Project:
         before: str = "",
         after: str = "",
         fails: bool = False,
+        generator: str = "Ninja",
     ) -> str:
         text = PROJECT.format(before=before, after=f"{target}\n{script}{after}")
         (self.folder / "CMakeLists.txt").write_text(text)
         # The compiler is the same each time: CMake need not try it out.
         known = ("-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CXX_COMPILER_FORCED=ON")
-        options = ("-G", "Ninja", "-B", "build", f"-Dpercpu_DIR={percpu_tools.cmakedir()}", *known)
+        options = ("-G", generator, "-B", "build", f"-Dpercpu_DIR={percpu_tools.cmakedir()}", *known)
         done = run("cmake", *options, cwd=self.folder, check=not fails)
         assert not fails or done.returncode != 0, done.stdout
         return " ".join(done.stdout.split())
@@ -219,6 +220,19 @@ def test_a_mended_kernel_has_no_refused_one_beside_it(project: Project) -> None:
     project.build()
     assert not (project.beside / "kernel.elf").exists()
     assert "nothing found" in (project.beside / "check.txt").read_text()
+
+
+@pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
+def test_clean_leaves_nothing_and_the_next_build_needs_nothing(project: Project, generator: str) -> None:
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", generator=generator)
+    project.build()
+    assert (project.beside / "check.txt").is_file()
+    run("cmake", "--build", "build", "--target", "clean", cwd=project.folder)
+    assert not project.beside.exists()
+    project.build()
+    shutil.rmtree(project.beside)
+    project.build()
+    assert project.fragment.is_file() and project.kernel.is_file()
 
 
 REFUSED = {

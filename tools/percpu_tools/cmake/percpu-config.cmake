@@ -110,8 +110,8 @@ endfunction()
 # Sets `fragment`, the file that the linker reads, and `scripts`, the target's own.
 macro(_percpu_fragment target)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/${target}.percpu")
-  # Ninja makes the folders of what it builds, make does not.
-  file(MAKE_DIRECTORY "${folder}")
+  # With what the check leaves there.
+  set_property(TARGET ${target} APPEND PROPERTY ADDITIONAL_CLEAN_FILES "${folder}")
   set(fragment "${folder}/percpu.ld")
   _percpu_link_options(${target})
   _percpu_command(link "${link_flags}" ${link_options})
@@ -156,6 +156,8 @@ macro(_percpu_fragment target)
   endforeach()
   add_custom_command(
     OUTPUT "${fragment}"
+    # Ninja makes the folders of what it builds, make does not.
+    COMMAND "${CMAKE_COMMAND}" -E make_directory "${folder}"
     COMMAND "${PERCPU_LDSCRIPT}" ${render} -o "${fragment}" --depfile "${fragment}.d"
     DEPENDS ${scripts}
     DEPFILE "${fragment}.d"
