@@ -96,6 +96,17 @@ def test_features_reach_compiler_and_linker(project: Project) -> None:
     assert all("-DPERCPU_NON_ZERO_VMA" in line and "-DPERCPU_BASE_REGISTER=fs" in line for line in compiled)
 
 
+def test_an_interface_library_hands_them_on(project: Project) -> None:
+    library = "add_library(areas INTERFACE)\npercpu_target(areas FEATURES non-zero-vma)\n"
+    early = "add_library(early OBJECT events.cpp)\ntarget_link_libraries(early PRIVATE areas)\n"
+    flags = "target_compile_options(early PRIVATE -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-pic)\n"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2 FEATURES non-zero-vma)", after=library + early + flags)
+    project.build()
+    commands = run("ninja", "-C", "build", "-t", "commands", "early", cwd=project.folder).stdout.splitlines()
+    compiled = [line for line in commands if " -c " in line]
+    assert len(compiled) == 1 and "-DPERCPU_NON_ZERO_VMA" in compiled[0]
+
+
 # Where the script can be named, and where percpu_target looks for it.
 NAMED = {
     "glued": SCRIPT.format('"-T{}"'),

@@ -8,7 +8,8 @@
 # percpu_target(TARGET ...) makes a kernel of an executable of this folder. It adds the runtime, renders the
 # fragment, links it beside the target's own scripts, and checks the result; a finding fails the build, and
 # the kernel is then not there to be used. A change of CPU_NUM links and checks again, and compiles nothing.
-# For a library only the headers and the macros are added: say the same FEATURES for it as for the kernel.
+# For a library only the headers and the macros are added: say the same FEATURES for it as for the kernel. An INTERFACE
+# library hands them to what links it.
 #
 #   CPU_NUM N             number of CPUs; an executable must have it
 #   FEATURES F...         preempt, non-zero-vma, ... (`percpu-ldscript render --help`)
@@ -89,10 +90,15 @@ function(_percpu_finish arguments)
   endif()
   _percpu_ask(includes ${target} --includes)
   string(REGEX REPLACE "^-I" "" includes "${includes}")
-  target_compile_definitions(${target} PRIVATE ${defines})
-  target_include_directories(${target} PRIVATE "${includes}")
-
   get_target_property(type ${target} TYPE)
+  if(type STREQUAL "INTERFACE_LIBRARY")
+    set(scope INTERFACE)
+  else()
+    set(scope PRIVATE)
+  endif()
+  target_compile_definitions(${target} ${scope} ${defines})
+  target_include_directories(${target} ${scope} "${includes}")
+
   if(NOT type STREQUAL "EXECUTABLE")
     return()
   endif()
