@@ -25,6 +25,10 @@ target_link_options(kernel.elf PRIVATE -nostdlib -static -no-pie LINKER:--build-
 SCRIPT = "target_link_options(kernel.elf PRIVATE {})\n"
 USUAL_SCRIPT = SCRIPT.format("LINKER:-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld")
 
+RISCV = "riscv64-linux-gnu-g++"
+RV32 = "-march=rv32g -mabi=ilp32"
+BOARD = "add_library(board INTERFACE)\ntarget_link_libraries(kernel.elf PRIVATE board)\n"
+
 
 class Project:
     """The small kernel of the SCons tool's tests, with a CMakeLists.txt."""
@@ -105,6 +109,29 @@ def test_an_interface_library_hands_them_on(project: Project) -> None:
     commands = run("ninja", "-C", "build", "-t", "commands", "early", cwd=project.folder).stdout.splitlines()
     compiled = [line for line in commands if " -c " in line]
     assert len(compiled) == 1 and "-DPERCPU_NON_ZERO_VMA" in compiled[0]
+
+
+# Where the flags can be that the compiler needs for the architecture that was said.
+NEEDED = {
+    "none": ("x86_64", "g++", ""),
+    "options": ("riscv32", RISCV, f"target_compile_options(kernel.elf PRIVATE {RV32})"),
+    "flags": ("riscv32", RISCV, f'set(CMAKE_CXX_FLAGS "{RV32}")'),
+    "property": ("riscv32", RISCV, f'set_target_properties(kernel.elf PROPERTIES COMPILE_FLAGS "{RV32}")'),
+    "library": ("riscv32", RISCV, f"{BOARD}target_compile_options(board INTERFACE {RV32})"),
+    "expression": ("riscv32", RISCV, f'target_compile_options(kernel.elf PRIVATE "$<1:{RV32.replace(" ", ";")}>")'),
+    "expression-of-a-library": ("riscv32", RISCV, f'{BOARD}target_compile_options(board INTERFACE "$<1:-march=rv32g>")'),
+    "library-in-an-expression": ("riscv32", RISCV, "target_link_libraries(kernel.elf PRIVATE $<1:board>)"),
+}
+
+
+@pytest.mark.parametrize("case", NEEDED)
+def test_an_architecture_that_was_said(project: Project, case: str) -> None:
+    arch, compiler, needed = NEEDED[case]
+    call = f"percpu_target(kernel.elf CPU_NUM 2 ARCH {arch} LINKER ld)"
+    project.configure(call, before=f"set(CMAKE_CXX_COMPILER {compiler})", after=needed)
+    other = "target_compile_options(kernel.elf PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-builtin>)"
+    refused = project.configure(call, before=f"set(CMAKE_CXX_COMPILER {RISCV})", after=other, fails=True)
+    assert f"ARCH is {arch}, and the compiler {RISCV} builds for riscv64" in refused
 
 
 # Where the script can be named, and where percpu_target looks for it.
