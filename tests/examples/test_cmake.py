@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,13 @@ USUAL_SCRIPT = SCRIPT.format("LINKER:-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld")
 
 RISCV = "riscv64-linux-gnu-g++"
 RV32 = "-march=rv32g -mabi=ilp32"
+OWN_PROFILE = """\
+section = ".percpu"
+layout = "zero-vma"
+[symbols]
+load_start = "_percpu_load_start"
+load_end = "_percpu_load_end"
+"""
 BOARD = "add_library(board INTERFACE)\ntarget_link_libraries(kernel.elf PRIVATE board)\n"
 
 
@@ -35,6 +43,9 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "project"
+        # What is configured.
+        self.top = self.folder
+        self.result = self.folder / "build"
         shutil.copytree(CHECKOUT / "tests" / "scons" / "kernel", self.folder)
 
     def configure(
@@ -50,23 +61,23 @@ class Project:
         (self.folder / "CMakeLists.txt").write_text(text)
         # The compiler is the same each time: CMake need not try it out.
         known = ("-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CXX_COMPILER_FORCED=ON")
-        options = ("-G", generator, "-B", "build", f"-Dpercpu_DIR={percpu_tools.cmakedir()}", *known)
-        done = run("cmake", *options, cwd=self.folder, check=not fails)
+        options = ("-G", generator, "-B", self.result, f"-Dpercpu_DIR={percpu_tools.cmakedir()}", *known)
+        done = run("cmake", *options, cwd=self.top, check=not fails)
         assert not fails or done.returncode != 0, done.stdout
         return " ".join(done.stdout.split())
 
     def build(self, fails: bool = False) -> str:
-        done = run("cmake", "--build", "build", "-j2", cwd=self.folder, check=not fails)
+        done = run("cmake", "--build", self.result, "-j2", cwd=self.folder, check=not fails)
         assert not fails or done.returncode != 0, done.stdout
         return done.stdout
 
     @property
     def kernel(self) -> Path:
-        return self.folder / "build" / "kernel.elf"
+        return self.result / "kernel.elf"
 
     @property
     def beside(self) -> Path:
-        return self.folder / "build" / "kernel.elf.percpu"
+        return self.result / "kernel.elf.percpu"
 
     @property
     def fragment(self) -> Path:
@@ -119,7 +130,7 @@ NEEDED = {
     "property": ("riscv32", RISCV, f'set_target_properties(kernel.elf PROPERTIES COMPILE_FLAGS "{RV32}")'),
     "library": ("riscv32", RISCV, f"{BOARD}target_compile_options(board INTERFACE {RV32})"),
     "expression": ("riscv32", RISCV, f'target_compile_options(kernel.elf PRIVATE "$<1:{RV32.replace(" ", ";")}>")'),
-    "expression-of-a-library": ("riscv32", RISCV, f'{BOARD}target_compile_options(board INTERFACE "$<1:-march=rv32g>")'),
+    "expression-of-a-library": ("riscv32", RISCV, f"{BOARD}target_compile_options(board INTERFACE $<1:-march=rv32g>)"),
     "library-in-an-expression": ("riscv32", RISCV, "target_link_libraries(kernel.elf PRIVATE $<1:board>)"),
 }
 
@@ -248,6 +259,62 @@ def test_what_the_check_cannot_judge_is_not_refused_for_its_findings(project: Pr
     output = project.build(fails=True)
     assert "percpu-check cannot judge kernel.elf" in output and "T99" in output and "refuses" not in output
     assert not project.kernel.exists()
+
+
+@pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
+def test_a_configuration_is_a_reason_to_check_again_wherever_the_build_is(project: Project, generator: str) -> None:
+    project.result = project.folder.parent / "elsewhere"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", generator=generator)
+    project.build()
+    above, beside = project.folder.parent / "percpu.toml", project.folder / "pyproject.toml"
+    above.write_text("budget = 1\n")
+    # One that comes from elsewhere is as old as it was there.
+    os.utime(above, (1, 1))
+    assert "budget" in project.build(fails=True)
+    beside.write_text("[project]\nname = 'x'\n")
+    assert "budget" in project.build(fails=True)
+    beside.write_text("[tool.percpu]\nbudget = 4096\n")
+    project.build()
+    before = project.kernel.stat().st_mtime_ns
+    project.build()
+    assert project.kernel.stat().st_mtime_ns == before
+    beside.write_text("[tool.percpu]\nbudget =\n")
+    output = project.build(fails=True)
+    assert "cannot judge" in output and "pyproject.toml" in output
+    beside.write_text("[tool.percpu]\nbudget = 4096\n")
+    project.build()
+    beside.unlink()
+    assert "percpu-check refuses kernel.elf" in project.build(fails=True)
+    above.unlink()
+    project.build()
+
+
+def test_what_the_options_of_the_check_name_is_a_reason_to_check_again(project: Project) -> None:
+    """Relative to the folder of the target, which need not be the top."""
+    project.top, project.result = project.folder.parent, project.folder.parent / "[build]"
+    top = "cmake_minimum_required(VERSION 3.20)\nproject(top LANGUAGES NONE)\nadd_subdirectory(project)\n"
+    (project.top / "CMakeLists.txt").write_text(top)
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)")
+    project.build()
+    names = ("../[old].elf", "strict.toml", "own.toml", "rules.py")
+    old, strict, own, rules = (project.folder / name for name in names)
+    shutil.copy(project.result / "project" / "kernel.elf", old)
+    own.write_text(OWN_PROFILE)
+    strict.write_text("rules = ['rules:nothing']\n")
+    rules.write_text("def nothing(layout, image):\n    return []\n")
+    options = f"--baseline {names[0]} --config={names[1]} --profile {names[2]}"
+    project.configure(f"percpu_target(kernel.elf CPU_NUM 2 CHECK_OPTIONS {options})")
+    project.build()
+    # By an option, and by what an option names.
+    for file in old, rules:
+        good = file.read_bytes()
+        file.write_text("neither this nor that\n")
+        assert "cannot judge" in project.build(fails=True), file
+        file.write_bytes(good)
+        project.build()
+    assert "no work to do" in project.build()
+    old.unlink()
+    assert "cannot judge" in project.build(fails=True)
 
 
 def test_a_mended_kernel_has_no_refused_one_beside_it(project: Project) -> None:

@@ -1,14 +1,14 @@
-# Checks a kernel right behind its link: cmake -P check.cmake error|warn KERNEL FOLDER percpu-check OPTIONS...
+# Checks a kernel right behind its link: cmake -P check.cmake error|warn KERNEL FOLDER READ percpu-check OPTIONS...
 #
 # Writes the report to FOLDER/check.txt. With `error`, a kernel that does not pass is moved to FOLDER: left where it
-# is, it would be taken for the result of a good link the next time.
+# is, it would be taken for the result of a good link the next time. READ is for the build alone: what the check reads.
 
 set(mode "${CMAKE_ARGV3}")
 set(kernel "${CMAKE_ARGV4}")
 set(folder "${CMAKE_ARGV5}")
 set(command "")
 math(EXPR last "${CMAKE_ARGC} - 1")
-foreach(number RANGE 6 ${last})
+foreach(number RANGE 7 ${last})
   list(APPEND command "${CMAKE_ARGV${number}}")
 endforeach()
 

@@ -11,6 +11,10 @@
 # For a library only the headers and the macros are added: say the same FEATURES for it as for the kernel. An INTERFACE
 # library hands them to what links it.
 #
+# percpu-check runs in the folder of the CMakeLists.txt: relative paths among its options begin there, and percpu.toml
+# or pyproject.toml is looked for there and above. When what it reads changes, the kernel is linked and checked again;
+# only of files that generator expressions name the build does not know.
+#
 #   CPU_NUM N             number of CPUs; an executable must have it
 #   FEATURES F...         preempt, non-zero-vma, ... (`percpu-ldscript render --help`)
 #   ARCH ARCH             where generator expressions say what the compiler builds for
@@ -233,14 +237,50 @@ macro(_percpu_check target)
     set(given_CHECK error)
   endif()
   if(NOT given_CHECK STREQUAL "off")
+    _percpu_check_inputs(${target})
     add_custom_command(
       TARGET ${target} POST_BUILD
       COMMAND "${CMAKE_COMMAND}" -P "${_PERCPU_CMAKE_FOLDER}/check.cmake" ${given_CHECK}
-        "$<TARGET_FILE:${target}>" "${folder}"
+        "$<TARGET_FILE:${target}>" "${folder}" "${read}"
         "${PERCPU_CHECK}" --cpu-num ${given_CPU_NUM} ${given_CHECK_OPTIONS}
+      WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
       COMMENT "Checking ${target}"
       VERBATIM)
   endif()
+endmacro()
+
+# Has the target linked again when a file changes that the check reads: sets `read` to those that are there. CMake runs
+# again when they become others, of which the build hears by the command that names them.
+macro(_percpu_check_inputs target)
+  _percpu_plain(options ignored "${given_CHECK_OPTIONS}")
+  execute_process(
+    COMMAND "${PERCPU_CONFIG}" --check-files ${options}
+    WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
+    OUTPUT_VARIABLE read OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  string(REPLACE "\n" ";" read "${read}")
+  set(candidates ${read})
+  file(REAL_PATH "${CMAKE_CURRENT_SOURCE_DIR}" place)
+  while(TRUE)
+    foreach(name IN ITEMS percpu.toml pyproject.toml)
+      cmake_path(APPEND place ${name} OUTPUT_VARIABLE candidate)
+      list(APPEND candidates "${candidate}")
+    endforeach()
+    cmake_path(GET place PARENT_PATH above)
+    if(above STREQUAL place OR EXISTS "${place}/.git")
+      break()
+    endif()
+    set(place "${above}")
+  endwhile()
+  # As patterns that match nothing else.
+  list(TRANSFORM candidates REPLACE "[[*?]" "[\\0]" OUTPUT_VARIABLE patterns)
+  file(GLOB there LIST_DIRECTORIES FALSE CONFIGURE_DEPENDS ${patterns})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${there})
+  foreach(file IN LISTS read)
+    if(NOT file IN_LIST there)
+      list(REMOVE_ITEM read "${file}")
+    endif()
+  endforeach()
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${read})
 endmacro()
 
 # What percpu-config answers.
