@@ -6,6 +6,7 @@ found. How a program is checked is part of its signature where a finding refuses
 checked, or by other options, is linked again rather than taken for one that has passed.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -84,6 +85,9 @@ class Gate(FunctionAction):
         return repr(_options(self._env)).encode() if refuses(self._env) else b""
 
     def _refuse(self, target, source, env):
+        kept = os.path.join(str(self._rejected), target[0].name)
+        # An earlier link's.
+        _remove(kept)
         if variables.check_mode(self._env) == "off" or self._env["PERCPU_CHECKCOM"] is not self._env["_PERCPU_CHECK"]:
             return None
         verdict = _judge(str(target[0]), self._env)
@@ -94,11 +98,18 @@ class Gate(FunctionAction):
             return None
         # It must not stay: after the next change of a source back to what it was at the last good
         # link, SCons would take the file that it finds for the result of that link.
-        kept = os.path.join(str(self._rejected), target[0].name)
         os.makedirs(os.path.dirname(kept), exist_ok=True)
         os.replace(str(target[0]), kept)
+        # A report that is there is of an earlier link. One of this link SCons would take for that of the next
+        # good link, if that makes the same program as the last one did.
+        _remove(os.path.join(str(self._rejected), "check.txt"))
         _say(verdict)
         return _error(target[0], verdict, f"; it is kept as {kept}")
+
+
+def _remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
 
 
 def _judge(path, env):
