@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -25,38 +26,62 @@ target_link_options(kernel.elf PRIVATE -nostdlib -static -no-pie LINKER:--build-
 SCRIPT = "target_link_options(kernel.elf PRIVATE {})\n"
 USUAL_SCRIPT = SCRIPT.format("LINKER:-T,${CMAKE_CURRENT_SOURCE_DIR}/kernel.ld")
 
+RISCV = "riscv64-linux-gnu-g++"
+RV32 = "-march=rv32g -mabi=ilp32"
+OWN_PROFILE = """\
+section = ".percpu"
+layout = "zero-vma"
+[symbols]
+load_start = "_percpu_load_start"
+load_end = "_percpu_load_end"
+"""
+BOARD = "add_library(board INTERFACE)\ntarget_link_libraries(kernel.elf PRIVATE board)\n"
+
 
 class Project:
     """The small kernel of the SCons tool's tests, with a CMakeLists.txt."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "project"
+        # What is configured.
+        self.top = self.folder
+        self.result = self.folder / "build"
         shutil.copytree(CHECKOUT / "tests" / "scons" / "kernel", self.folder)
 
     def configure(
-        self, target: str = "", script: str = USUAL_SCRIPT, before: str = "", after: str = "", fails: bool = False
+        self,
+        target: str = "",
+        script: str = USUAL_SCRIPT,
+        before: str = "",
+        after: str = "",
+        fails: bool = False,
+        generator: str = "Ninja",
     ) -> str:
         text = PROJECT.format(before=before, after=f"{target}\n{script}{after}")
         (self.folder / "CMakeLists.txt").write_text(text)
         # The compiler is the same each time: CMake need not try it out.
         known = ("-DCMAKE_CXX_COMPILER=g++", "-DCMAKE_CXX_COMPILER_FORCED=ON")
-        options = ("-G", "Ninja", "-B", "build", f"-Dpercpu_DIR={percpu_tools.cmakedir()}", *known)
-        done = run("cmake", *options, cwd=self.folder, check=not fails)
+        options = ("-G", generator, "-B", self.result, f"-Dpercpu_DIR={percpu_tools.cmakedir()}", *known)
+        done = run("cmake", *options, cwd=self.top, check=not fails)
         assert not fails or done.returncode != 0, done.stdout
         return " ".join(done.stdout.split())
 
     def build(self, fails: bool = False) -> str:
-        done = run("cmake", "--build", "build", "-j2", cwd=self.folder, check=not fails)
+        done = run("cmake", "--build", self.result, "-j2", cwd=self.folder, check=not fails)
         assert not fails or done.returncode != 0, done.stdout
         return done.stdout
 
     @property
     def kernel(self) -> Path:
-        return self.folder / "build" / "kernel.elf"
+        return self.result / "kernel.elf"
+
+    @property
+    def beside(self) -> Path:
+        return self.result / "kernel.elf.percpu"
 
     @property
     def fragment(self) -> Path:
-        return self.folder / "build" / "kernel.elf.percpu" / "percpu.ld"
+        return self.beside / "percpu.ld"
 
     def report(self) -> dict[str, object]:
         found = json.loads(run("percpu-check", "--format=json", self.kernel, cwd=self.folder).stdout)
@@ -84,6 +109,40 @@ def test_features_reach_compiler_and_linker(project: Project) -> None:
     compiled = [line for line in commands if " -c " in line]
     assert len(compiled) == 4
     assert all("-DPERCPU_NON_ZERO_VMA" in line and "-DPERCPU_BASE_REGISTER=fs" in line for line in compiled)
+
+
+def test_an_interface_library_hands_them_on(project: Project) -> None:
+    library = "add_library(areas INTERFACE)\npercpu_target(areas FEATURES non-zero-vma)\n"
+    early = "add_library(early OBJECT events.cpp)\ntarget_link_libraries(early PRIVATE areas)\n"
+    flags = "target_compile_options(early PRIVATE -std=c++20 -ffreestanding -fno-exceptions -fno-rtti -fno-pic)\n"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2 FEATURES non-zero-vma)", after=library + early + flags)
+    project.build()
+    commands = run("ninja", "-C", "build", "-t", "commands", "early", cwd=project.folder).stdout.splitlines()
+    compiled = [line for line in commands if " -c " in line]
+    assert len(compiled) == 1 and "-DPERCPU_NON_ZERO_VMA" in compiled[0]
+
+
+# Where the flags can be that the compiler needs for the architecture that was said.
+NEEDED = {
+    "none": ("x86_64", "g++", ""),
+    "options": ("riscv32", RISCV, f"target_compile_options(kernel.elf PRIVATE {RV32})"),
+    "flags": ("riscv32", RISCV, f'set(CMAKE_CXX_FLAGS "{RV32}")'),
+    "property": ("riscv32", RISCV, f'set_target_properties(kernel.elf PROPERTIES COMPILE_FLAGS "{RV32}")'),
+    "library": ("riscv32", RISCV, f"{BOARD}target_compile_options(board INTERFACE {RV32})"),
+    "expression": ("riscv32", RISCV, f'target_compile_options(kernel.elf PRIVATE "$<1:{RV32.replace(" ", ";")}>")'),
+    "expression-of-a-library": ("riscv32", RISCV, f"{BOARD}target_compile_options(board INTERFACE $<1:-march=rv32g>)"),
+    "library-in-an-expression": ("riscv32", RISCV, "target_link_libraries(kernel.elf PRIVATE $<1:board>)"),
+}
+
+
+@pytest.mark.parametrize("case", NEEDED)
+def test_an_architecture_that_was_said(project: Project, case: str) -> None:
+    arch, compiler, needed = NEEDED[case]
+    call = f"percpu_target(kernel.elf CPU_NUM 2 ARCH {arch} LINKER ld)"
+    project.configure(call, before=f"set(CMAKE_CXX_COMPILER {compiler})", after=needed)
+    other = "target_compile_options(kernel.elf PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fno-builtin>)"
+    refused = project.configure(call, before=f"set(CMAKE_CXX_COMPILER {RISCV})", after=other, fails=True)
+    assert f"ARCH is {arch}, and the compiler {RISCV} builds for riscv64" in refused
 
 
 # Where the script can be named, and where percpu_target looks for it.
@@ -192,7 +251,93 @@ def test_a_finding_as_a_warning_and_none(project: Project) -> None:
     project.configure(call.format("error"))
     refused = project.build(fails=True)
     assert "percpu-check refuses kernel.elf" in refused and not project.kernel.exists()
-    assert (project.folder / "build" / "kernel.elf.percpu" / "kernel.elf").is_file()
+    assert (project.beside / "kernel.elf").is_file()
+
+
+def test_what_the_check_cannot_judge_is_not_refused_for_its_findings(project: Project) -> None:
+    project.configure("percpu_target(kernel.elf CPU_NUM 2 CHECK_OPTIONS --disable T99)")
+    output = project.build(fails=True)
+    assert "percpu-check cannot judge kernel.elf" in output and "T99" in output and "refuses" not in output
+    assert not project.kernel.exists()
+
+
+@pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
+def test_a_configuration_is_a_reason_to_check_again_wherever_the_build_is(project: Project, generator: str) -> None:
+    project.result = project.folder.parent / "elsewhere"
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", generator=generator)
+    project.build()
+    above, beside = project.folder.parent / "percpu.toml", project.folder / "pyproject.toml"
+    above.write_text("budget = 1\n")
+    # One that comes from elsewhere is as old as it was there.
+    os.utime(above, (1, 1))
+    assert "budget" in project.build(fails=True)
+    beside.write_text("[project]\nname = 'x'\n")
+    assert "budget" in project.build(fails=True)
+    beside.write_text("[tool.percpu]\nbudget = 4096\n")
+    project.build()
+    before = project.kernel.stat().st_mtime_ns
+    project.build()
+    assert project.kernel.stat().st_mtime_ns == before
+    beside.write_text("[tool.percpu]\nbudget =\n")
+    output = project.build(fails=True)
+    assert "cannot judge" in output and "pyproject.toml" in output
+    beside.write_text("[tool.percpu]\nbudget = 4096\n")
+    project.build()
+    beside.unlink()
+    assert "percpu-check refuses kernel.elf" in project.build(fails=True)
+    above.unlink()
+    project.build()
+
+
+def test_what_the_options_of_the_check_name_is_a_reason_to_check_again(project: Project) -> None:
+    """Relative to the folder of the target, which need not be the top."""
+    project.top, project.result = project.folder.parent, project.folder.parent / "[build]"
+    top = "cmake_minimum_required(VERSION 3.20)\nproject(top LANGUAGES NONE)\nadd_subdirectory(project)\n"
+    (project.top / "CMakeLists.txt").write_text(top)
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)")
+    project.build()
+    names = ("../[old].elf", "strict.toml", "own.toml", "rules.py")
+    old, strict, own, rules = (project.folder / name for name in names)
+    shutil.copy(project.result / "project" / "kernel.elf", old)
+    own.write_text(OWN_PROFILE)
+    strict.write_text("rules = ['rules:nothing']\n")
+    rules.write_text("def nothing(layout, image):\n    return []\n")
+    options = f"--baseline {names[0]} --config={names[1]} --profile {names[2]}"
+    project.configure(f"percpu_target(kernel.elf CPU_NUM 2 CHECK_OPTIONS {options})")
+    project.build()
+    # By an option, and by what an option names.
+    for file in old, rules:
+        good = file.read_bytes()
+        file.write_text("neither this nor that\n")
+        assert "cannot judge" in project.build(fails=True), file
+        file.write_bytes(good)
+        project.build()
+    assert "no work to do" in project.build()
+    old.unlink()
+    assert "cannot judge" in project.build(fails=True)
+
+
+def test_a_mended_kernel_has_no_refused_one_beside_it(project: Project) -> None:
+    project.configure("percpu_target(kernel.elf CPU_NUM 2 CHECK_OPTIONS --budget=1)")
+    project.build(fails=True)
+    assert (project.beside / "kernel.elf").is_file()
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)")
+    project.build()
+    assert not (project.beside / "kernel.elf").exists()
+    assert "nothing found" in (project.beside / "check.txt").read_text()
+
+
+@pytest.mark.parametrize("generator", ["Ninja", "Unix Makefiles"])
+def test_clean_leaves_nothing_and_the_next_build_needs_nothing(project: Project, generator: str) -> None:
+    project.configure("percpu_target(kernel.elf CPU_NUM 2)", generator=generator)
+    project.build()
+    assert (project.beside / "check.txt").is_file()
+    run("cmake", "--build", "build", "--target", "clean", cwd=project.folder)
+    assert not project.beside.exists()
+    project.build()
+    shutil.rmtree(project.beside)
+    project.build()
+    assert project.fragment.is_file() and project.kernel.is_file()
 
 
 REFUSED = {

@@ -131,6 +131,23 @@ def test_programs_of_the_same_sources_share_objects_without_a_warning(project):
     assert run.ran.count("compile kernel.o") == 1
 
 
+def test_programs_of_the_same_sources_in_another_folder_share_objects_without_a_warning(project):
+    for name in "kernel.cpp", "events.cpp", "events.hpp":
+        project.write(f"core/{name}", (project.folder / name).read_text())
+        (project.folder / name).unlink()
+    project.sconstruct("""\
+        env = Environment(CORE="core", **KERNEL, **SHORT)
+        env.Tool("percpu", toolpath=TOOLPATH, CPU_NUM=4)
+        env.Program("one.elf", ["kernel.cpp", File("core/events.cpp")], srcdir="core")
+        env.Program("two.elf", ["kernel.cpp", "events.cpp"], srcdir="$CORE", CPU_NUM=2)
+    """)
+    run = project.scons()
+    assert run.status == 0, run.err
+    assert "warning" not in run.err
+    assert run.ran.count("compile core/kernel.o") == run.ran.count("compile core/events.o") == 1
+    assert (project.cpu_num("one.elf"), project.cpu_num("two.elf")) == (4, 2)
+
+
 def test_a_clone_has_the_tool_and_the_original_does_not(project):
     project.write("plain.cpp", "int main() {}\n")
     project.sconstruct("""\

@@ -185,9 +185,13 @@ def test_a_mended_script_after_a_refused_kernel_links_again(including):
     including.build()
     break_script(including)
     assert including.scons().status == 2
+    # That of the good link, which says that nothing was found, would lie beside the refused kernel.
+    kept, report = (including.folder / "kernel.elf.percpu" / name for name in ("kernel.elf", "check.txt"))
+    assert kept.exists() and not report.exists()
     mend_script(including)
     assert "link kernel.elf" in including.build()
     assert including.cpu_num("kernel.elf") == 4
+    assert not kept.exists() and "nothing found" in report.read_text()
 
 
 def test_a_refused_kernel_is_not_put_into_a_cache(including):

@@ -51,6 +51,26 @@ def test_flags_of_features():
     assert (done.returncode, done.stdout) == (2, "") and "leave restartable out" in done.stderr
 
 
+def test_what_a_check_reads(tmp_path, monkeypatch):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    monkeypatch.chdir(inner)
+    (inner / ".git").mkdir()
+    assert ask("--check-files") == ""
+    (inner / ".git").rmdir()
+    (tmp_path / ".git").mkdir()
+    configuration = tmp_path / "percpu.toml"
+    configuration.write_text("baseline = 'old.elf'\n")
+    assert ask("--check-files", "--disable", "T23").splitlines() == [str(configuration), str(tmp_path / "old.elf")]
+    options = ("--config=other.toml", "--baseline", "../new.elf", "--cpu-num", "4")
+    # It is not there, as the check will say.
+    assert ask("--check-files", *options).splitlines() == [str(inner / "other.toml"), str(tmp_path / "new.elf")]
+    configuration.rename(tmp_path / "pyproject.toml")
+    assert ask("--check-files") == ""
+    (tmp_path / "pyproject.toml").write_text("[tool.percpu]\nbudget =\n")
+    assert ask("--check-files") == ""
+
+
 @pytest.mark.parametrize("options", [[], ["--includes", "--sources"], ["--nonsense"], ["--arch-of"], ["--defines"]])
 def test_one_question_at_a_time(options):
     done = toolchain.run([*CONFIG, *options], check=False)

@@ -6,6 +6,7 @@ found. How a program is checked is part of its signature where a finding refuses
 checked, or by other options, is linked again rather than taken for one that has passed.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -14,8 +15,7 @@ from pathlib import Path
 
 import percpu_tools
 import SCons.Errors
-from percpu_tools import configfile
-from percpu_tools.errors import PercpuError
+from percpu_tools import checkinputs
 from percpu_tools.files import write_atomically
 from SCons.Action import FunctionAction
 
@@ -66,41 +66,10 @@ def refuses(env):
 
 def files_read(env):
     """Nodes for what a check reads beside the program: its configuration, and what that or an option names."""
-    options = variables.words(env, "PERCPU_CHECKFLAGS")
-    top = env.fs.Top.get_abspath()
-    given = _value(options, "--config")
-    named = [_value(options, "--baseline"), _value(options, "--profile")]
-    contents = []
-    try:
-        path = configfile.find(top) if given is None else os.path.join(top, given)
-        if path is not None:
-            configuration = _read(path)
-            named += configuration.files
-            # The file may say much else (pyproject.toml).
-            contents = [env.Value(repr(configuration))]
-    except PercpuError as error:
-        # The check itself will say what is wrong with it.
-        return [env.Value(str(error))]
-    paths = [os.path.join(top, name) for name in named if name]
-    return [*contents, *(env.fs.File(path) for path in paths if os.path.isfile(path))]
-
-
-def _read(configuration):
-    # Imported where there is one: a build that is up to date need not wait for it.
-    from percpu_tools.config import read_config
-
-    return read_config(configuration)
-
-
-def _value(options, name):
-    """The value of an option of percpu-check; the last one counts."""
-    found = None
-    for word, following in zip(options, [*options[1:], None]):
-        if word == name:
-            found = following
-        elif word.startswith(f"{name}="):
-            found = word[len(name) + 1:]
-    return found
+    inputs = checkinputs.of(variables.words(env, "PERCPU_CHECKFLAGS"), env.fs.Top.get_abspath())
+    # The file of the configuration may say much else (pyproject.toml).
+    contents = [env.Value(inputs.says)] if inputs.says else []
+    return [*contents, *(env.fs.File(path) for path in inputs.files if os.path.isfile(path))]
 
 
 class Gate(FunctionAction):
@@ -116,6 +85,9 @@ class Gate(FunctionAction):
         return repr(_options(self._env)).encode() if refuses(self._env) else b""
 
     def _refuse(self, target, source, env):
+        kept = os.path.join(str(self._rejected), target[0].name)
+        # An earlier link's.
+        _remove(kept)
         if variables.check_mode(self._env) == "off" or self._env["PERCPU_CHECKCOM"] is not self._env["_PERCPU_CHECK"]:
             return None
         verdict = _judge(str(target[0]), self._env)
@@ -126,11 +98,18 @@ class Gate(FunctionAction):
             return None
         # It must not stay: after the next change of a source back to what it was at the last good
         # link, SCons would take the file that it finds for the result of that link.
-        kept = os.path.join(str(self._rejected), target[0].name)
         os.makedirs(os.path.dirname(kept), exist_ok=True)
         os.replace(str(target[0]), kept)
+        # A report that is there is of an earlier link. One of this link SCons would take for that of the next
+        # good link, if that makes the same program as the last one did.
+        _remove(os.path.join(str(self._rejected), "check.txt"))
         _say(verdict)
         return _error(target[0], verdict, f"; it is kept as {kept}")
+
+
+def _remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
 
 
 def _judge(path, env):

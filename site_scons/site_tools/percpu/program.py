@@ -56,15 +56,21 @@ class KernelProgram(Proxy):
             if not _is_kernel(env, called, given):
                 return program(env, target, source, **{**given, "PERCPU": False}, **special)
         kernel = _Kernel(called)
-        if "srcdir" not in special:
-            # The objects are the environment's: made here, they do not see what only the link is told,
-            # and so can be shared with other programs without a warning.
-            compiled = {name: value for name, value in given.items() if name not in _OF_THE_LINK}
-            compiling = env.Override(compiled) if compiled else env
-            source = program.src_builder_sources(compiling, flatten(source), OverrideWarner(compiled))
+        if "srcdir" in special:
+            source = _below(special.pop("srcdir"), source)
+        # The objects are the environment's: made here, they do not see what only the link is told,
+        # and so can be shared with other programs without a warning.
+        compiled = {name: value for name, value in given.items() if name not in _OF_THE_LINK}
+        compiling = env.Override(compiled) if compiled else env
+        source = program.src_builder_sources(compiling, flatten(source), OverrideWarner(compiled))
         nodes = program(called, target, source, **kernel.overrides(), **special)
         kernel.finish(nodes)
         return nodes
+
+
+def _below(folder, source):
+    """The sources in that folder, as SCons's builders take `srcdir`."""
+    return [os.path.join(folder, one) if is_String(one) else one for one in (source if is_List(source) else [source])]
 
 
 def _is_kernel(env, called, given):

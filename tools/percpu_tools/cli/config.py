@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from percpu_tools import paths, targets
+from percpu_tools import checkinputs, paths, targets
 from percpu_tools.cli import common
 
 _PROG = "percpu-config"
@@ -40,6 +40,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("--scripts-of", "the linker scripts that it names, one a line"),
     ):
         choice.add_argument(option, nargs=argparse.REMAINDER, metavar="COMMAND", help=answer)
+    choice.add_argument(
+        "--check-files",
+        nargs=argparse.REMAINDER,
+        metavar="OPTION",
+        help="what percpu-check with these options reads here beside the kernel, one a line; some may not be there",
+    )
     choice.add_argument("--ldscripts", action="store_true", help="the folder of the linker-script templates")
     choice.add_argument("--toolpath", action="store_true", help="the folder for the toolpath of SCons")
     choice.add_argument("--cmakedir", action="store_true", help="the folder for CMake's percpu_DIR")
@@ -61,6 +67,9 @@ def _print(options: argparse.Namespace) -> int:
         lines = [" ".join(_flags(targets.parse_features(",".join(words), arch)))]
     elif options.arch_of or options.linker_of or options.scripts_of:
         lines = _of_command(options)
+    elif options.check_files is not None:
+        inputs = checkinputs.of(options.check_files)
+        lines = [*filter(None, [inputs.configuration]), *inputs.files]
     elif options.ldscripts:
         lines = [str(paths.ldscripts())]
     elif options.cmakedir:

@@ -8,11 +8,16 @@
 # percpu_target(TARGET ...) makes a kernel of an executable of this folder. It adds the runtime, renders the
 # fragment, links it beside the target's own scripts, and checks the result; a finding fails the build, and
 # the kernel is then not there to be used. A change of CPU_NUM links and checks again, and compiles nothing.
-# For a library only the headers and the macros are added: say the same FEATURES for it as for the kernel.
+# For a library only the headers and the macros are added: say the same FEATURES for it as for the kernel. An INTERFACE
+# library hands them to what links it.
+#
+# percpu-check runs in the folder of the CMakeLists.txt: relative paths among its options begin there, and percpu.toml
+# or pyproject.toml is looked for there and above. When what it reads changes, the kernel is linked and checked again;
+# only of files that generator expressions name the build does not know.
 #
 #   CPU_NUM N             number of CPUs; an executable must have it
 #   FEATURES F...         preempt, non-zero-vma, ... (`percpu-ldscript render --help`)
-#   ARCH ARCH             where it is not what the compiler says
+#   ARCH ARCH             where generator expressions say what the compiler builds for
 #   LINKER ld|lld         where it is not what the compiler says
 #   MODE insert|include   include: the target's script says INCLUDE percpu.ld
 #   SCRIPT FILE...        the target's linker scripts, where its options do not show them: they are named by a
@@ -76,12 +81,8 @@ endfunction()
 function(_percpu_finish arguments)
   list(POP_FRONT arguments target)
   cmake_parse_arguments(given "" "${_PERCPU_ONE_VALUE}" "${_PERCPU_VALUES}" ${arguments})
-  get_target_property(options ${target} COMPILE_OPTIONS)
-  _percpu_plain(options ignored "${options}")
-  _percpu_command(compiler "${CMAKE_CXX_FLAGS}" ${options})
-  if(NOT given_ARCH)
-    _percpu_ask(given_ARCH ${target} --arch-of ${compiler})
-  endif()
+  get_target_property(type ${target} TYPE)
+  _percpu_arch(${target})
   _percpu_ask(defines ${target} --defines ${given_ARCH} ${given_FEATURES})
   separate_arguments(defines UNIX_COMMAND "${defines}")
   if(given_CACHE_LINE)
@@ -89,10 +90,14 @@ function(_percpu_finish arguments)
   endif()
   _percpu_ask(includes ${target} --includes)
   string(REGEX REPLACE "^-I" "" includes "${includes}")
-  target_compile_definitions(${target} PRIVATE ${defines})
-  target_include_directories(${target} PRIVATE "${includes}")
+  if(type STREQUAL "INTERFACE_LIBRARY")
+    set(scope INTERFACE)
+  else()
+    set(scope PRIVATE)
+  endif()
+  target_compile_definitions(${target} ${scope} ${defines})
+  target_include_directories(${target} ${scope} "${includes}")
 
-  get_target_property(type ${target} TYPE)
   if(NOT type STREQUAL "EXECUTABLE")
     return()
   endif()
@@ -107,11 +112,28 @@ function(_percpu_finish arguments)
   _percpu_check(${target})
 endfunction()
 
+# Sets `given_ARCH` to what the compiler builds for, unless it was said: then it must be that.
+macro(_percpu_arch target)
+  _percpu_compile_command(${target})
+  if(NOT given_ARCH)
+    _percpu_ask(given_ARCH ${target} --arch-of ${compiler})
+  elseif(NOT compiler_unknown)
+    execute_process(
+      COMMAND "${PERCPU_CONFIG}" --arch-of ${compiler}
+      RESULT_VARIABLE status OUTPUT_VARIABLE arch ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+    # One that does not answer may still be right.
+    if(status EQUAL 0 AND NOT arch STREQUAL given_ARCH)
+      message(FATAL_ERROR "percpu_target(${target}): ARCH is ${given_ARCH}, and the compiler ${CMAKE_CXX_COMPILER} "
+        "builds for ${arch}: set CMAKE_CXX_COMPILER to one for ${given_ARCH}, or leave ARCH out")
+    endif()
+  endif()
+endmacro()
+
 # Sets `fragment`, the file that the linker reads, and `scripts`, the target's own.
 macro(_percpu_fragment target)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/${target}.percpu")
-  # Ninja makes the folders of what it builds, make does not.
-  file(MAKE_DIRECTORY "${folder}")
+  # With what the check leaves there.
+  set_property(TARGET ${target} APPEND PROPERTY ADDITIONAL_CLEAN_FILES "${folder}")
   set(fragment "${folder}/percpu.ld")
   _percpu_link_options(${target})
   _percpu_command(link "${link_flags}" ${link_options})
@@ -156,6 +178,8 @@ macro(_percpu_fragment target)
   endforeach()
   add_custom_command(
     OUTPUT "${fragment}"
+    # Ninja makes the folders of what it builds, make does not.
+    COMMAND "${CMAKE_COMMAND}" -E make_directory "${folder}"
     COMMAND "${PERCPU_LDSCRIPT}" ${render} -o "${fragment}" --depfile "${fragment}.d"
     DEPENDS ${scripts}
     DEPFILE "${fragment}.d"
@@ -213,14 +237,50 @@ macro(_percpu_check target)
     set(given_CHECK error)
   endif()
   if(NOT given_CHECK STREQUAL "off")
+    _percpu_check_inputs(${target})
     add_custom_command(
       TARGET ${target} POST_BUILD
       COMMAND "${CMAKE_COMMAND}" -P "${_PERCPU_CMAKE_FOLDER}/check.cmake" ${given_CHECK}
-        "$<TARGET_FILE:${target}>" "${folder}"
+        "$<TARGET_FILE:${target}>" "${folder}" "${read}"
         "${PERCPU_CHECK}" --cpu-num ${given_CPU_NUM} ${given_CHECK_OPTIONS}
+      WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
       COMMENT "Checking ${target}"
       VERBATIM)
   endif()
+endmacro()
+
+# Has the target linked again when a file changes that the check reads: sets `read` to those that are there. CMake runs
+# again when they become others, of which the build hears by the command that names them.
+macro(_percpu_check_inputs target)
+  _percpu_plain(options ignored "${given_CHECK_OPTIONS}")
+  execute_process(
+    COMMAND "${PERCPU_CONFIG}" --check-files ${options}
+    WORKING_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}"
+    OUTPUT_VARIABLE read OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  string(REPLACE "\n" ";" read "${read}")
+  set(candidates ${read})
+  file(REAL_PATH "${CMAKE_CURRENT_SOURCE_DIR}" place)
+  while(TRUE)
+    foreach(name IN ITEMS percpu.toml pyproject.toml)
+      cmake_path(APPEND place ${name} OUTPUT_VARIABLE candidate)
+      list(APPEND candidates "${candidate}")
+    endforeach()
+    cmake_path(GET place PARENT_PATH above)
+    if(above STREQUAL place OR EXISTS "${place}/.git")
+      break()
+    endif()
+    set(place "${above}")
+  endwhile()
+  # As patterns that match nothing else.
+  list(TRANSFORM candidates REPLACE "[[*?]" "[\\0]" OUTPUT_VARIABLE patterns)
+  file(GLOB there LIST_DIRECTORIES FALSE CONFIGURE_DEPENDS ${patterns})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${there})
+  foreach(file IN LISTS read)
+    if(NOT file IN_LIST there)
+      list(REMOVE_ITEM read "${file}")
+    endif()
+  endforeach()
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS ${read})
 endmacro()
 
 # What percpu-config answers.
@@ -243,6 +303,31 @@ function(_percpu_command command flags)
   set(${command} "${CMAKE_CXX_COMPILER};${words};${ARGN}" PARENT_SCOPE)
 endfunction()
 
+# What the target's sources are compiled with: `compiler`, and in `compiler_unknown` the generator expressions that were
+# left out and may say for which machine.
+function(_percpu_compile_command target)
+  get_target_property(type ${target} TYPE)
+  set(flags "")
+  string(TOUPPER "${CMAKE_BUILD_TYPE}" configuration)
+  _percpu_append(flags ${target} COMPILE_FLAGS)
+  separate_arguments(options UNIX_COMMAND "${flags}")
+  if(type STREQUAL "INTERFACE_LIBRARY")
+    _percpu_append(options ${target} INTERFACE_COMPILE_OPTIONS)
+  else()
+    _percpu_append(options ${target} COMPILE_OPTIONS)
+  endif()
+  _percpu_libraries(libraries names ${target})
+  foreach(library IN LISTS libraries)
+    _percpu_append(options ${library} INTERFACE_COMPILE_OPTIONS)
+  endforeach()
+  _percpu_plain(options unknown "${options}")
+  list(FILTER unknown INCLUDE REGEX "-m|-target|\\$<[A-Z_]*(PROPERTY|EVAL)")
+  _percpu_plain(names more "${names}")
+  _percpu_command(compiler "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${configuration}}" ${options})
+  set(compiler "${compiler}" PARENT_SCOPE)
+  set(compiler_unknown ${unknown} ${more} PARENT_SCOPE)
+endfunction()
+
 # What CMake links the target with, in the order of its command line: `link_flags`, as on a command line, and the list
 # `link_options`; also the list `link_folders`, and in `link_unknown` the generator expressions that were left out.
 function(_percpu_link_options target)
@@ -258,27 +343,16 @@ function(_percpu_link_options target)
     endif()
   endforeach()
 
-  foreach(list IN ITEMS options folders libraries names seen)
+  foreach(list IN ITEMS options folders)
     set(${list} "")
   endforeach()
   _percpu_append(options ${target} LINK_OPTIONS)
   _percpu_append(folders ${target} LINK_DIRECTORIES)
-  _percpu_append(libraries ${target} LINK_LIBRARIES)
-  while(libraries)
-    list(POP_FRONT libraries library)
-    # What a static library keeps to itself is linked all the same (policy CMP0099).
-    if(library MATCHES "^\\$<LINK_ONLY:(.*)>$")
-      set(library "${CMAKE_MATCH_1}")
-    endif()
-    if(NOT TARGET "${library}")
-      list(APPEND names "${library}")
-    elseif(NOT library IN_LIST seen)
-      list(APPEND seen "${library}")
-      _percpu_append(options ${library} INTERFACE_LINK_OPTIONS)
-      _percpu_append(folders ${library} INTERFACE_LINK_DIRECTORIES)
-      _percpu_append(libraries ${library} INTERFACE_LINK_LIBRARIES)
-    endif()
-  endwhile()
+  _percpu_libraries(libraries names ${target})
+  foreach(library IN LISTS libraries)
+    _percpu_append(options ${library} INTERFACE_LINK_OPTIONS)
+    _percpu_append(folders ${library} INTERFACE_LINK_DIRECTORIES)
+  endforeach()
   _percpu_plain(options unknown "${options}")
   _percpu_plain(names more "${names}")
   # The others are files, or names of libraries. CMake does not quote these: `-T kernel.ld` are two words.
@@ -289,6 +363,34 @@ function(_percpu_link_options target)
   set(link_options ${options} ${names} PARENT_SCOPE)
   set(link_folders "${folders}" PARENT_SCOPE)
   set(link_unknown ${unknown} ${more} PARENT_SCOPE)
+endfunction()
+
+# The `libraries` that the target links, with those that they link; in `names`, what is linked that is no target.
+function(_percpu_libraries libraries names target)
+  foreach(list IN ITEMS pending seen others)
+    set(${list} "")
+  endforeach()
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "INTERFACE_LIBRARY")
+    _percpu_append(pending ${target} INTERFACE_LINK_LIBRARIES)
+  else()
+    _percpu_append(pending ${target} LINK_LIBRARIES)
+  endif()
+  while(pending)
+    list(POP_FRONT pending library)
+    # What a static library keeps to itself is linked all the same (policy CMP0099).
+    if(library MATCHES "^\\$<LINK_ONLY:(.*)>$")
+      set(library "${CMAKE_MATCH_1}")
+    endif()
+    if(NOT TARGET "${library}")
+      list(APPEND others "${library}")
+    elseif(NOT library IN_LIST seen)
+      list(APPEND seen "${library}")
+      _percpu_append(pending ${library} INTERFACE_LINK_LIBRARIES)
+    endif()
+  endwhile()
+  set(${libraries} "${seen}" PARENT_SCOPE)
+  set(${names} "${others}" PARENT_SCOPE)
 endfunction()
 
 # Appends what a property of the target holds, if it is set.
