@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
 import toolchain
 from check.builds import BY_HAND, VARIABLES, judge
 from check.test_cli import run
-from percpu_tools import PercpuError, check
-from percpu_tools.config import read_config
+from percpu_tools import PercpuError, check, find_config, read_config
 
 BIG = '__attribute__((section(".percpu.big"), used)) char percpu_storage_big[200] = {1};\n'
 # The example of a rule of one's own, as the documentation shows it.
@@ -55,6 +55,22 @@ class TestConfiguration:
         assert run(bad, cwd=tmp_path / "a" / "b").returncode == 0
         (tmp_path / "a" / ".git").mkdir()
         assert run(bad, cwd=tmp_path / "a" / "b").returncode == 1
+
+    def test_another_users_above_the_working_folder_runs_nothing(self, bad, tmp_path, monkeypatch):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        (tmp_path / "mykernel_rules.py").write_text(RULES)
+        path = configure(tmp_path, 'rules = ["mykernel_rules:no_big_arrays"]\n')
+        if os.geteuid() == 0:
+            os.chown(path, 65534, 65534)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+        with pytest.raises(PercpuError, match=r"percpu\.toml: it is another user's .*--config with its path"):
+            find_config(tmp_path / "a" / "b")
+        # Who works in its folder, or in its repository, or says its name means it.
+        assert find_config(tmp_path) == read_config(path)
+        (tmp_path / ".git").mkdir()
+        assert find_config(tmp_path / "a" / "b") == read_config(path)
+        assert len(check(bad, config=read_config(path)).findings) == 2
 
     def test_in_pyproject(self, bad, tmp_path):
         text = self.SUPPRESS.replace("[[suppress]]", "[[tool.percpu.suppress]]")

@@ -14,25 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from percpu_tools.checker import Report, check
+    from percpu_tools.config import Config, find_config, read_config
     from percpu_tools.errors import PercpuError
     from percpu_tools.findings import Finding
     from percpu_tools.ldscript import render_fragment, render_template
     from percpu_tools.paths import cmakedir, gdb_extension, includes, ldscripts, sources, toolpath
+    from percpu_tools.scriptsyntax import Regions
     from percpu_tools.userscript import find_anchor, find_regions
     from percpu_tools.version import __version__
 
 __all__ = [
+    "Config",
     "Finding",
     "PercpuError",
+    "Regions",
     "Report",
     "__version__",
     "check",
     "cmakedir",
     "find_anchor",
+    "find_config",
     "find_regions",
     "gdb_extension",
     "includes",
     "ldscripts",
+    "read_config",
     "render_fragment",
     "render_template",
     "sources",
@@ -43,16 +49,20 @@ __all__ = [
 # than most commands take to run.
 _HOMES = {
     "__version__": "version",
+    "Config": "config",
     "Finding": "findings",
     "PercpuError": "errors",
+    "Regions": "scriptsyntax",
     "Report": "checker",
     "check": "checker",
     "cmakedir": "paths",
     "find_anchor": "userscript",
+    "find_config": "config",
     "find_regions": "userscript",
     "gdb_extension": "paths",
     "includes": "paths",
     "ldscripts": "paths",
+    "read_config": "config",
     "render_fragment": "ldscript",
     "render_template": "ldscript",
     "sources": "paths",

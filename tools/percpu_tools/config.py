@@ -75,7 +75,15 @@ class Config(NamedTuple):
 def find_config(folder: str | os.PathLike[str] = ".") -> Config:
     """The configuration of the folder, or of the nearest one above it that has one, up to the repository's top."""
     path = configfile.find(folder)
-    return Config() if path is None else read_config(path)
+    if path is None:
+        return Config()
+    config = read_config(path)
+    if config.rules and configfile.is_anothers(path, folder):
+        raise PercpuError(
+            f"{path}: it is another user's and names rules, which are not run for that",
+            fix=("say --config with its path, if they are to be run", "put a percpu.toml of your own beside the sources"),
+        )
+    return config
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:

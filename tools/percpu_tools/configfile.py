@@ -30,6 +30,20 @@ def find(folder: str | os.PathLike[str] = ".") -> str | None:
         place = above
 
 
+def is_anothers(path: str, folder: str | os.PathLike[str] = ".") -> bool:
+    """Whether what `find` found for the folder may be no part of the user's project: it lies above the folder, nothing
+    says that both are of one repository, and it belongs to neither the user nor root."""
+    place = os.path.abspath(folder)
+    above = os.path.dirname(os.path.abspath(path))
+    if place == above or not hasattr(os, "geteuid"):
+        return False
+    while not os.path.exists(os.path.join(place, ".git")):
+        if place == above:
+            return os.stat(path).st_uid not in (0, os.geteuid())
+        place = os.path.dirname(place)
+    return False
+
+
 def table(path: str) -> dict[str, Any] | None:
     """What concerns us in the file; `None` where a pyproject.toml says nothing of us."""
     contents = tomlfile.read_bytes(path)
