@@ -11,7 +11,7 @@ from typing import NamedTuple
 from percpu_tools.errors import PercpuError
 
 # Comments and quoted texts come first, so that an INCLUDE in one of them is none.
-_INCLUDE = r"""(?s)/\*.*?\*/|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"]+))(?:\s*;)?"""
+_INCLUDE = r"""(?s)/\*.*?\*/|#[^\n]*|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"#]+))(?:\s*;)?"""
 
 
 class ScriptText(NamedTuple):
@@ -55,6 +55,7 @@ def _read(path: Path, folders: list[Path], outer: tuple[Path, ...]) -> ScriptTex
             return match[0]
         inner = _read(found, folders, (*outer, path))
         files.extend(inner.files)
-        return inner.text
+        # A comment in its last line ends with it.
+        return f"{inner.text}\n" if "#" in inner.text.rpartition("\n")[2] else inner.text
 
     return ScriptText(re.sub(_INCLUDE, with_contents, text), files)
