@@ -76,8 +76,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.depfile is not None and options.output is None:
         render.error("--depfile says what --output was made from: give that, too")
-    if options.depfile is not None and options.depfile == options.output:
-        render.error(f"--output and --depfile name the same file: {options.output}")
+    if options.depfile is not None and common.is_same_file(options.depfile, options.output):
+        render.error(f"--output and --depfile name the same file: {options.depfile}")
     return options
 
 
@@ -117,11 +117,17 @@ def _render(options: argparse.Namespace) -> int:
         with common.stdout() as stream:
             stream.write(text)
         return common.OK
+    # A template of the user's own may extend ours.
+    templates = [Path(folder) / FRAGMENT for folder in (options.templates, ldscripts()) if folder is not None]
+    files = [*filter(Path.is_file, templates), *(file for script in scripts for file in script.files)]
+    included = [file for script in scripts for file in script.files[1:]]
+    if options.mode == "include":
+        # What the script includes in this place is an earlier rendering, or what stands in for it.
+        files = [file for file in files if not (file in included and _is_earlier(file, options.output))]
+    common.refuse_replacing("--output", options.output, files, "what it is made from")
     texts = {options.output: text}
     if options.depfile is not None:
-        # A template of the user's own may extend ours.
-        templates = [Path(folder) / FRAGMENT for folder in (options.templates, ldscripts()) if folder is not None]
-        files = [*filter(Path.is_file, templates), *(file for script in scripts for file in script.files)]
+        common.refuse_replacing("--depfile", options.depfile, files, "what --output is made from")
         texts[options.depfile] = _rule(options.output, files)
     write_together(texts)
     return common.OK
@@ -133,6 +139,14 @@ def _anchor(options: argparse.Namespace, texts: Sequence[str]) -> str:
         return userscript.DEFAULT_ANCHOR
     layout = targets.parse_features(options.feature, options.arch).layout
     return userscript.find_anchor("\n".join(texts), options.linker, layout, " and ".join(options.script))
+
+
+def _is_earlier(file: Path, output: str) -> bool:
+    """Whether the included file is the one to write, and nothing that the user has written."""
+    if not common.is_same_file(output, file):
+        return False
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return "_percpu_" in text or not text.strip()
 
 
 def _rule(target: str, files: Sequence[Path]) -> str:
