@@ -248,6 +248,29 @@ class TestBaseline:
         ]
         assert '<table class="since">' not in run("--format", "html", new).stdout
 
+    @pytest.mark.parametrize("stripped", [("old",), ("new",), ("old", "new")])
+    def test_without_symbols_no_variable_is_compared(self, pair, stripped):
+        files = dict(zip(("old", "new"), pair))
+        toolchain.run(["strip", *(str(files[one]) for one in stripped)])
+        named = " and ".join(str(files[one]) for one in stripped)
+        said = f"{named} {'has' if len(stripped) == 1 else 'have'} no symbols"
+        done = run("--baseline", *pair)
+        assert done.returncode == 0
+        head = f"since {pair[0]}: template +196 bytes, memory of all areas unknown"
+        shown = done.stdout.splitlines()
+        assert shown[shown.index(head) + 1 :][:2] == [f"  variables were not compared: {said}", ""]
+        report = json.loads(run("--format", "json", "--baseline", *pair).stdout)["baseline"]
+        assert (report["changes"], report["not_compared"]) == ([], said)
+        assert f"<p>Variables were not compared: {said}.</p>" in run("--format", "html", "--baseline", *pair).stdout
+
+    def test_a_baseline_without_variables_has_none(self, pair, tmp_path):
+        (tmp_path / "none").mkdir()
+        judge(tmp_path / "none", source="", per_cpu="")
+        toolchain.run(["strip", str(tmp_path / "none" / "kernel.elf")])
+        shown = run("--baseline", tmp_path / "none" / "kernel.elf", pair[1]).stdout
+        assert "  added:   big, at 0x0, +200 bytes x 4 CPUs = +800" in shown.splitlines()
+        assert "not compared" not in shown
+
     def test_a_baseline_that_cannot_be_read(self, pair, tmp_path):
         done = run("--baseline", tmp_path / "none.elf", pair[1])
         assert done.returncode == 2

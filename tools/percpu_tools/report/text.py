@@ -158,8 +158,10 @@ def _finding(report: Report, finding: Finding) -> Iterator[Line]:
 
 
 def _comparison(comparison: Comparison, cpu_num: int | None) -> Iterator[Line]:
-    memory = "unknown" if comparison.memory is None else f"{comparison.memory:+}"
-    yield [(f"since {printable(comparison.old_file)}: template {comparison.template:+} bytes, memory of all areas {memory} bytes", "bold")]
+    memory = "unknown" if comparison.memory is None else f"{comparison.memory:+} bytes"
+    yield [(f"since {printable(comparison.old_file)}: template {comparison.template:+} bytes, memory of all areas {memory}", "bold")]
+    if comparison.not_compared is not None:
+        yield [(f"  variables were not compared: {printable(comparison.not_compared)}", "")]
     for change in comparison.changes:
         places = [
             f"{'unknown' if variable.offset is None else hex(variable.offset)}" for variable in (change.old, change.new) if variable is not None
