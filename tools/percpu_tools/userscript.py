@@ -53,7 +53,10 @@ def find_anchor(
         if section.name in (".percpu", ".percpu_areas", ".percpu_table"):
             raise PercpuError(
                 f"{path} has an output section {section.name} already, and the fragment would bring a second one",
-                fix="remove it from the script; the fragment places .percpu and .percpu.* too",
+                fix=(
+                    "remove it from the script; the fragment places .percpu and .percpu.* too",
+                    "use the mode include (PERCPU_MODE, --mode), where the script brings the fragment itself",
+                ),
             )
     if layout == "zero-vma" and "PHDRS" in tokens:
         _refuse_phdrs(path)
