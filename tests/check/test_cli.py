@@ -300,7 +300,7 @@ def test_version_and_help():
     assert run("--version").stdout == "percpu-check 0.1.0\n"
     shown = run("--help").stdout
     assert "examples:" in shown
-    assert "exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be judged" in shown
+    assert "exit status: 0 nothing found but notes, 1 errors or warnings found, 2 a file could not be judged" in shown
 
 
 def test_rules_are_listed_and_explained():

@@ -80,6 +80,9 @@ class TestConfiguration:
         done = run("--config", configure(tmp_path, '[severity]\nlost-initial-values = "note"\n'), bad)
         assert done.returncode == 0
         assert "note T05 " in done.stdout
+        assert done.stdout.splitlines()[-1] == "1 note; percpu-check --explain RULE tells more"
+        both = run("--config", configure(tmp_path, '[severity]\nlost-initial-values = "note"\n'), "--cpu-num=8", "--budget=1", bad)
+        assert both.stdout.splitlines()[-1] == "2 errors, 1 note; percpu-check --explain RULE tells more"
 
     def test_values_that_the_command_line_does_not_give(self, bad, tmp_path):
         config = configure(tmp_path, "cpu_num = 8\nbudget = 10\n")

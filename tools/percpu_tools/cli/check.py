@@ -40,7 +40,7 @@ a profile of your own, mykernel.toml; only section is needed:
   load_start = "__cpulocal_load_start"
   load_end = "__cpulocal_load_end"  # also: start end stride cpu_num alignment near_end read_mostly_start
 
-exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be judged
+exit status: 0 nothing found but notes, 1 errors or warnings found, 2 a file could not be judged
 """
 
 

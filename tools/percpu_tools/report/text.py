@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from percpu_tools import profiles
 from percpu_tools.checker import Report
 from percpu_tools.compare import Comparison, compare
-from percpu_tools.findings import Finding
+from percpu_tools.findings import LEVELS, Finding
 from percpu_tools.layout import Layout
 from percpu_tools.names import printable
 
@@ -171,11 +171,11 @@ def _comparison(comparison: Comparison, cpu_num: int | None) -> Iterator[Line]:
 
 
 def _verdict(report: Report) -> Line:
-    if report.ok:
+    if not report.findings:
         return [("nothing found", "bold green")]
     counts = [
         f"{number} {level}{'s' if number != 1 else ''}"
-        for level in ("error", "warning")
+        for level in LEVELS
         if (number := sum(finding.level == level for finding in report.findings))
     ]
-    return [(", ".join(counts), "bold red"), ("; percpu-check --explain RULE tells more", "dim")]
+    return [(", ".join(counts), _LEVEL_STYLES["note"] if report.ok else "bold red"), ("; percpu-check --explain RULE tells more", "dim")]
