@@ -29,6 +29,15 @@ def test_to_standard_output_and_to_a_file(tmp_path):
     assert target.stat().st_mode & 0o444 == 0o444 & ~_umask()
 
 
+@pytest.mark.parametrize("words", [["preempt,checked"], ["preempt checked"], ["checked", "preempt"]])
+def test_features_are_given_as_to_percpu_config(words, tmp_path):
+    (tmp_path / "kernel.ld").write_text(toolchain.HIGHER_HALF)
+    for more in ([], ["--script=kernel.ld"], ["--script=kernel.ld", "--mode=include"]):
+        done = run("--cpu-num=4", "--arch=x86_64", *(f"--feature={word}" for word in words), *more, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "features    checked preempt\n" in done.stdout
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -41,7 +41,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="F",
-        help=f"may be given several times: {', '.join(targets.FEATURE_MACROS)}, {targets.BASE_REGISTER}=NAME",
+        help=f"may be several, with commas or spaces between, or given several times: {', '.join(targets.FEATURE_MACROS)}, {targets.BASE_REGISTER}=NAME",
     )
     render.add_argument("--linker", default="ld", help="ld (GNU ld, the default) or lld")
     render.add_argument("--mode", default="insert", help="insert (the default) or include")
@@ -74,6 +74,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     render.add_argument("-o", "--output", metavar="FILE", help="in place of standard output")
     render.add_argument("--depfile", metavar="FILE", help="for make or ninja: what --output was made from")
     options = parser.parse_args(arguments)
+    options.feature = ",".join(options.feature)
     if options.depfile is not None and options.output is None:
         render.error("--depfile says what --output was made from: give that, too")
     if options.depfile is not None and common.is_same_file(options.depfile, options.output):
