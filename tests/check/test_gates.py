@@ -95,17 +95,19 @@ class TestConfiguration:
             ('[[suppress]]\nrule = "T05"\n', "suppress number 1, of T05, gives no reason"),
             ('[[suppress]]\nrule = "T05"\nreason = " "\n', "gives no reason"),
             ('[[suppress]]\nreason = "x"\n', "suppress number 1 names no rule"),
-            ('[[suppress]]\nrule = "T99"\nreason = "x"\n', "rule is 'T99': expected one of"),
+            ('[[suppress]]\nrule = "T99"\nreason = "x"\n', "percpu.toml: rule is 'T99': expected one of"),
             ('[[suppress]]\nrule = "T05"\nreason = "x"\nwhere = "y"\n', "has where = 'y'"),
             ('suppress = 3\n', "suppress is 3: expected [[suppress]] tables"),
             ('[severity]\nT05 = "off"\n', "severity of T05 is 'off': expected one of error, warning, note"),
             ('[severity]\nT05 = ["note"]\n', "severity of T05 is ['note']"),
-            ('[severity]\nT99 = "note"\n', "rule is 'T99'"),
+            ('[severity]\nT99 = "note"\n', "percpu.toml: rule is 'T99'"),
             ("budget = -1\n", "budget is -1: expected a number of bytes"),
             ("budget = true\n", "budget is True: expected a number of bytes"),
             ("budgets = 1\n", "unknown key 'budgets'"),
-            ("cpu_num = 0\n", "CPU_NUM is 0"),
-            ('rules = ["nonsense"]\n', "rule is 'nonsense': expected module:function"),
+            ("cpu_num = 0\n", "percpu.toml: cpu_num is 0: expected a whole number from 1 to 65536"),
+            ("cpu_num = 70000\n", "percpu.toml: cpu_num is 70000: expected"),
+            ('profile = "windows"\n', "percpu.toml: profile is 'windows': expected one of"),
+            ('rules = ["nonsense"]\n', "percpu.toml: rule is 'nonsense': expected module:function"),
             ('rules = ["no_such_module:f"]\n', "no_such_module cannot be imported"),
             ('rules = ["json:no_such_function"]\n', "json has no function 'no_such_function'"),
             ("rules = [3]\n", "rules holds 3"),
@@ -119,6 +121,11 @@ class TestConfiguration:
         assert (done.returncode, done.stdout) == (2, "")
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_what_the_command_line_says_wrongly_is_not_the_files(self, bad, tmp_path):
+        config = configure(tmp_path, "cpu_num = 4\n")
+        for option, complaint in (("--cpu-num=0", "CPU_NUM is 0"), ("--disable=T99", "rule is 'T99'"), ("--profile=windows", "profile is")):
+            assert run("--config", config, option, bad).stderr.startswith(f"percpu-check: {complaint}")
 
     def test_a_file_that_is_none(self, bad, tmp_path):
         assert "No such file" in run("--config", tmp_path / "none.toml", bad).stderr
