@@ -12,6 +12,7 @@ import toolchain
 from percpu_tools import PercpuError, ldscripts, render_fragment, render_template
 
 RENDER = [sys.executable, "-m", "percpu_tools.cli.ldscript", "render"]
+INCLUDING = toolchain.HIGHER_HALF.replace("  . = ALIGN(16);\n", "  INCLUDE percpu.ld\n  . = ALIGN(16);\n")
 
 
 def run(*arguments: str, **options):
@@ -31,7 +32,7 @@ def test_to_standard_output_and_to_a_file(tmp_path):
 
 @pytest.mark.parametrize("words", [["preempt,checked"], ["preempt checked"], ["checked", "preempt"]])
 def test_features_are_given_as_to_percpu_config(words, tmp_path):
-    (tmp_path / "kernel.ld").write_text(toolchain.HIGHER_HALF)
+    (tmp_path / "kernel.ld").write_text(INCLUDING)
     for more in ([], ["--script=kernel.ld"], ["--script=kernel.ld", "--mode=include"]):
         done = run("--cpu-num=4", "--arch=x86_64", *(f"--feature={word}" for word in words), *more, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
@@ -131,7 +132,7 @@ def test_what_it_is_made_from_is_not_replaced(tmp_path, arguments, said):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/percpu.ld.j2").write_text('{% extends "percpu/percpu.ld.j2" %}')
     (tmp_path / "other/part.ld").write_text("page = 4096;\n")
-    (tmp_path / "kernel.ld").write_text("INCLUDE part.ld\n" + toolchain.HIGHER_HALF)
+    (tmp_path / "kernel.ld").write_text("INCLUDE part.ld\n" + INCLUDING)
     (tmp_path / "link.ld").symlink_to("kernel.ld")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     done = run("--cpu-num=4", "--arch=x86_64", "--script=kernel.ld", "-L", "other", "--templates=other", *arguments, cwd=tmp_path)
@@ -144,7 +145,7 @@ def test_what_it_is_made_from_is_not_replaced(tmp_path, arguments, said):
 @pytest.mark.parametrize("earlier", ["", "an earlier fragment"])
 def test_the_fragment_that_the_script_includes_is_rendered_again(tmp_path, earlier):
     """And make is not told that it depends on itself."""
-    (tmp_path / "kernel.ld").write_text(toolchain.HIGHER_HALF.replace("  . = ALIGN(16);\n", "  INCLUDE our.ld\n"))
+    (tmp_path / "kernel.ld").write_text(INCLUDING.replace("percpu.ld", "our.ld"))
     again = ["--cpu-num=4", "--arch=x86_64", "--mode=include", "--script=kernel.ld", "-o", "our.ld", "--depfile=our.d"]
     (tmp_path / "our.ld").write_text(earlier and run(*again[:3]).stdout)
     done = run(*again, cwd=tmp_path)

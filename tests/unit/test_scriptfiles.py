@@ -24,6 +24,11 @@ def test_what_is_not_there_stays(tmp_path):
     script = tmp_path / "kernel.ld"
     script.write_text("SECTIONS { INCLUDE percpu.ld }")
     assert read_script(script).text == "SECTIONS { INCLUDE percpu.ld }"
+    # Builds touch what they are going to make.
+    (tmp_path / "percpu.ld").write_text("\n")
+    read = read_script(script, [tmp_path])
+    assert read.text == "SECTIONS { INCLUDE percpu.ld }"
+    assert read.files == [script, tmp_path / "percpu.ld"]
 
 
 def test_comments_and_texts_include_nothing():

@@ -81,6 +81,20 @@ def find_anchor(
     return anchor.name
 
 
+def refuse_without_fragment(script: str, path: str = "the linker script") -> None:
+    """Refuse a script for the mode include, given as text, of which it is sure that it does not bring the fragment."""
+    tokens = tokens_of(script)
+    # What is in a file that was not read, or is still to be rendered (Jinja2), nobody knows; and what brings the
+    # fragment, or is one by hand, has its symbols.
+    unread = "INCLUDE" in tokens or "{%" in script or "{{" in script
+    if unread or "SECTIONS" not in tokens or any("_percpu_" in token for token in tokens):
+        return
+    raise PercpuError(
+        f"{path} does not bring the fragment: there is no INCLUDE percpu.ld in it, which the mode include goes by",
+        fix=("write INCLUDE percpu.ld in SECTIONS, behind .data and before .bss", "use the mode insert (PERCPU_MODE, --mode)"),
+    )
+
+
 def refuse_segments(script: str, fragment: str, path: str = "the linker script") -> None:
     """Refuse a script with PHDRS whose segments would take the template at 0 in; both are texts, or one and the same.
 

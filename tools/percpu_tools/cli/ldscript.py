@@ -112,8 +112,11 @@ def _render(options: argparse.Namespace) -> int:
         region=regions.region,
         load_region=regions.load_region,
     )
-    if options.mode == "include" and targets.parse_features(options.feature, options.arch).layout == "zero-vma":
-        userscript.refuse_segments("\n".join(script.text for script in scripts), text, " and ".join(options.script))
+    if options.mode == "include":
+        given, names = "\n".join(script.text for script in scripts), " and ".join(options.script)
+        if targets.parse_features(options.feature, options.arch).layout == "zero-vma":
+            userscript.refuse_segments(given, text, names)
+        userscript.refuse_without_fragment(given, names)
     if options.output is None:
         with common.stdout() as stream:
             stream.write(text)
