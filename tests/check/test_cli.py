@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 
@@ -149,6 +150,21 @@ def test_output_to_a_file(good, tmp_path):
     assert run("-o", tmp_path / "none" / "report.txt", good).returncode == 2
 
 
+@pytest.mark.parametrize("named", ["kernel.elf", "./kernel.elf", "old.elf", "mine.toml", "percpu.toml", "of the configuration.elf", "no/../link"])
+def test_what_is_read_is_not_replaced(good, tmp_path, named):
+    for name in ("old.elf", "of the configuration.elf"):
+        shutil.copy(good, tmp_path / name)
+    (tmp_path / "no").mkdir()
+    (tmp_path / "link").symlink_to("kernel.elf")
+    (tmp_path / "mine.toml").write_text('section = ".percpu"\n')
+    (tmp_path / "percpu.toml").write_text('baseline = "of the configuration.elf"\n')
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    done = run("-o", named, "--baseline=old.elf", "--profile=mine.toml", "link", "kernel.elf", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"percpu-check: --output {re.escape(named)} would replace what is read(: .*)?\n  mend: name a file of its own\n", done.stderr)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
 def test_output_to_a_pipe_is_written_and_not_replaced(good, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -284,7 +300,7 @@ def test_version_and_help():
     assert run("--version").stdout == "percpu-check 0.1.0\n"
     shown = run("--help").stdout
     assert "examples:" in shown
-    assert "exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be judged" in shown
+    assert "exit status: 0 nothing found but notes, 1 errors or warnings found, 2 a file could not be judged" in shown
 
 
 def test_rules_are_listed_and_explained():

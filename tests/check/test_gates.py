@@ -96,6 +96,9 @@ class TestConfiguration:
         done = run("--config", configure(tmp_path, '[severity]\nlost-initial-values = "note"\n'), bad)
         assert done.returncode == 0
         assert "note T05 " in done.stdout
+        assert done.stdout.splitlines()[-1] == "1 note; percpu-check --explain RULE tells more"
+        both = run("--config", configure(tmp_path, '[severity]\nlost-initial-values = "note"\n'), "--cpu-num=8", "--budget=1", bad)
+        assert both.stdout.splitlines()[-1] == "2 errors, 1 note; percpu-check --explain RULE tells more"
 
     def test_values_that_the_command_line_does_not_give(self, bad, tmp_path):
         config = configure(tmp_path, "cpu_num = 8\nbudget = 10\n")
@@ -108,17 +111,19 @@ class TestConfiguration:
             ('[[suppress]]\nrule = "T05"\n', "suppress number 1, of T05, gives no reason"),
             ('[[suppress]]\nrule = "T05"\nreason = " "\n', "gives no reason"),
             ('[[suppress]]\nreason = "x"\n', "suppress number 1 names no rule"),
-            ('[[suppress]]\nrule = "T99"\nreason = "x"\n', "rule is 'T99': expected one of"),
+            ('[[suppress]]\nrule = "T99"\nreason = "x"\n', "percpu.toml: rule is 'T99': expected one of"),
             ('[[suppress]]\nrule = "T05"\nreason = "x"\nwhere = "y"\n', "has where = 'y'"),
             ('suppress = 3\n', "suppress is 3: expected [[suppress]] tables"),
             ('[severity]\nT05 = "off"\n', "severity of T05 is 'off': expected one of error, warning, note"),
             ('[severity]\nT05 = ["note"]\n', "severity of T05 is ['note']"),
-            ('[severity]\nT99 = "note"\n', "rule is 'T99'"),
+            ('[severity]\nT99 = "note"\n', "percpu.toml: rule is 'T99'"),
             ("budget = -1\n", "budget is -1: expected a number of bytes"),
             ("budget = true\n", "budget is True: expected a number of bytes"),
             ("budgets = 1\n", "unknown key 'budgets'"),
-            ("cpu_num = 0\n", "CPU_NUM is 0"),
-            ('rules = ["nonsense"]\n', "rule is 'nonsense': expected module:function"),
+            ("cpu_num = 0\n", "percpu.toml: cpu_num is 0: expected a whole number from 1 to 65536"),
+            ("cpu_num = 70000\n", "percpu.toml: cpu_num is 70000: expected"),
+            ('profile = "windows"\n', "percpu.toml: profile is 'windows': expected one of"),
+            ('rules = ["nonsense"]\n', "percpu.toml: rule is 'nonsense': expected module:function"),
             ('rules = ["no_such_module:f"]\n', "no_such_module cannot be imported"),
             ('rules = ["json:no_such_function"]\n', "json has no function 'no_such_function'"),
             ("rules = [3]\n", "rules holds 3"),
@@ -132,6 +137,11 @@ class TestConfiguration:
         assert (done.returncode, done.stdout) == (2, "")
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_what_the_command_line_says_wrongly_is_not_the_files(self, bad, tmp_path):
+        config = configure(tmp_path, "cpu_num = 4\n")
+        for option, complaint in (("--cpu-num=0", "CPU_NUM is 0"), ("--disable=T99", "rule is 'T99'"), ("--profile=windows", "profile is")):
+            assert run("--config", config, option, bad).stderr.startswith(f"percpu-check: {complaint}")
 
     def test_a_file_that_is_none(self, bad, tmp_path):
         assert "No such file" in run("--config", tmp_path / "none.toml", bad).stderr
@@ -263,6 +273,29 @@ class TestBaseline:
             ["removed", "x", "0x4", "-4", "-16"],
         ]
         assert '<table class="since">' not in run("--format", "html", new).stdout
+
+    @pytest.mark.parametrize("stripped", [("old",), ("new",), ("old", "new")])
+    def test_without_symbols_no_variable_is_compared(self, pair, stripped):
+        files = dict(zip(("old", "new"), pair))
+        toolchain.run(["strip", *(str(files[one]) for one in stripped)])
+        named = " and ".join(str(files[one]) for one in stripped)
+        said = f"{named} {'has' if len(stripped) == 1 else 'have'} no symbols"
+        done = run("--baseline", *pair)
+        assert done.returncode == 0
+        head = f"since {pair[0]}: template +196 bytes, memory of all areas unknown"
+        shown = done.stdout.splitlines()
+        assert shown[shown.index(head) + 1 :][:2] == [f"  variables were not compared: {said}", ""]
+        report = json.loads(run("--format", "json", "--baseline", *pair).stdout)["baseline"]
+        assert (report["changes"], report["not_compared"]) == ([], said)
+        assert f"<p>Variables were not compared: {said}.</p>" in run("--format", "html", "--baseline", *pair).stdout
+
+    def test_a_baseline_without_variables_has_none(self, pair, tmp_path):
+        (tmp_path / "none").mkdir()
+        judge(tmp_path / "none", source="", per_cpu="")
+        toolchain.run(["strip", str(tmp_path / "none" / "kernel.elf")])
+        shown = run("--baseline", tmp_path / "none" / "kernel.elf", pair[1]).stdout
+        assert "  added:   big, at 0x0, +200 bytes x 4 CPUs = +800" in shown.splitlines()
+        assert "not compared" not in shown
 
     def test_a_baseline_that_cannot_be_read(self, pair, tmp_path):
         done = run("--baseline", tmp_path / "none.elf", pair[1])

@@ -9,10 +9,10 @@ import shutil
 import pytest
 import toolchain
 from check import projects
-from check.builds import judge
+from check.builds import VARIABLES, judge
 from check.projects import LINUX_AT_ZERO, LINUX_IN_IMAGE, OSV, PROJECTS, RUST, XEN, build, variable
 from check.test_cli import run
-from percpu_tools import PercpuError, check
+from percpu_tools import PercpuError, check, render_fragment
 
 LINKERS = sorted(toolchain.LINKERS)
 
@@ -308,6 +308,16 @@ class TestFilesThatAreNoneOfIts:
         assert f"profile {profile} does not fit the file: there is no section ." in done.stdout
         assert "does not fit" not in run(tmp_path / "kernel.elf").stdout
 
+    @pytest.mark.parametrize("layout", ["zero-vma", "none"])
+    def test_a_kernel_of_ours(self, tmp_path, profile, layout):
+        """What our note says is nothing that another's profile has found."""
+        source = toolchain.KERNEL + toolchain.variable("x", 1) + toolchain.note(arch="x86_64", layout=layout)
+        fragment = render_fragment(4, "x86_64", "sp-naive" if layout == "none" else ())
+        toolchain.link(tmp_path, [toolchain.compile_c(tmp_path, source)], [fragment, toolchain.HIGHER_HALF])
+        done = run("--profile", profile, tmp_path / "kernel.elf")
+        assert ("no per-CPU data" in done.stdout) == (profile in ("linux", "xen"))
+        assert (f"profile {profile} does not fit the file: there is no section ." in done.stdout) == (profile in ("linux", "xen"))
+
     @pytest.mark.parametrize("which", PROJECTS)
     def test_another_projects_kernel(self, kernels, profile, which):
         assert check(kernels(which), profile=profile).layout.profile.name == profile
@@ -315,6 +325,13 @@ class TestFilesThatAreNoneOfIts:
     @pytest.mark.parametrize("program", ["/bin/true", shutil.which("readelf")])
     def test_a_program_of_the_system(self, profile, program):
         assert check(program, profile=profile).ok
+
+
+def test_one_of_the_users_own_with_a_misspelt_section(tmp_path):
+    (tmp_path / "own.toml").write_text('section = ".percpuu"\n')
+    judge(tmp_path, source=VARIABLES + toolchain.note(arch="x86_64", layout="zero-vma"))
+    done = run("--profile", tmp_path / "own.toml", tmp_path / "kernel.elf")
+    assert "profile own.toml does not fit the file: there is no section .percpuu" in done.stdout
 
 
 def test_a_stripped_linux_is_known_by_its_section(tmp_path):

@@ -13,6 +13,8 @@ from percpu_tools.image import Image
 # .bss as someone writes it who copied only the lines for .percpu.
 NO_AT = script(BY_HAND.replace(" : AT(ADDR(.percpu_areas) - KERNEL_VMA)", " :")).replace(".bss : AT(ADDR(.bss) - KERNEL_VMA)", ".bss :")
 
+QUIET = {"ld": ["--no-warn-rwx-segments"], "lld": []}
+
 
 @pytest.mark.parametrize("linker", LINKERS)
 class TestT06LoadAddressDrift:
@@ -31,6 +33,30 @@ class TestT06LoadAddressDrift:
     def test_template_loaded_elsewhere(self, tmp_path, linker):
         finding = only(judge(tmp_path, BY_HAND.replace("AT(_percpu_start -", "AT(_percpu_start + 0x100000 -"), linker=linker), "T06")
         assert "loaded elsewhere" in finding.message
+
+    @pytest.mark.parametrize("at_bss", [" AT(ADDR(.bss) - KERNEL_VMA)", ""])
+    @pytest.mark.parametrize("words", [(), ("pristine",)])
+    def test_a_fragment_with_another_load_offset_than_the_script(self, tmp_path, linker, words, at_bss):
+        kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + VARIABLES + toolchain.note(features=",".join(words)))
+        text = toolchain.HIGHER_HALF.replace(" AT(ADDR(.bss) - KERNEL_VMA)", at_bss)
+        for offset, expected in (("0xffffffff80000000", set()), ("0xffffffff80080000", {"T06"})):
+            fragment = render_fragment(4, "x86_64", words, linker, load_offset=offset)
+            report = check(toolchain.link(tmp_path, [kernel], [fragment, text], linker=linker))
+            assert rules(report) == expected
+        (finding,) = report.findings
+        assert "the template is loaded elsewhere than where" in finding.message
+        assert finding.fix[0] == (
+            "render the fragment with the load offset 0xffffffff80000000, which the other sections have (PERCPU_LOAD_OFFSET, --load-offset)"
+        )
+
+    def test_restartable_sequences_have_the_load_offset_too(self, tmp_path, linker):
+        source = toolchain.KERNEL + VARIABLES + '__attribute__((section("percpu_restart"), used)) long entry[3] = {1, 2, 3};\n'
+        kernel = toolchain.compile_c(tmp_path, source, "--target=aarch64-none-elf", compiler="clang-19")
+        fragment = render_fragment(4, "aarch64", "restartable", linker, load_offset="0xffffffff80080000")
+        ld = "aarch64-linux-gnu-ld" if linker == "ld" else linker
+        toolchain.link(tmp_path, [kernel], [fragment, toolchain.HIGHER_HALF], *QUIET[linker], linker=ld)
+        found = [finding.message for finding in check(tmp_path / "kernel.elf").findings if finding.rule == "T06"]
+        assert len(found) == 1 and "the template is loaded elsewhere than where" in found[0]
 
     @pytest.mark.parametrize("place", ["0", "0x80000000"])
     def test_areas_taken_elsewhere(self, tmp_path, linker, place):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 
 import pytest
 import toolchain
-from percpu_tools import PercpuError, render_fragment, render_template
+from percpu_tools import PercpuError, ldscripts, render_fragment, render_template
 
 RENDER = [sys.executable, "-m", "percpu_tools.cli.ldscript", "render"]
+INCLUDING = toolchain.HIGHER_HALF.replace("  . = ALIGN(16);\n", "  INCLUDE percpu.ld\n  . = ALIGN(16);\n")
 
 
 def run(*arguments: str, **options):
@@ -26,6 +28,15 @@ def test_to_standard_output_and_to_a_file(tmp_path):
     assert target.read_text() == shown.stdout == render_fragment(4, "x86_64")
     assert list(tmp_path.iterdir()) == [target], "no temporary file is left"
     assert target.stat().st_mode & 0o444 == 0o444 & ~_umask()
+
+
+@pytest.mark.parametrize("words", [["preempt,checked"], ["preempt checked"], ["checked", "preempt"]])
+def test_features_are_given_as_to_percpu_config(words, tmp_path):
+    (tmp_path / "kernel.ld").write_text(INCLUDING)
+    for more in ([], ["--script=kernel.ld"], ["--script=kernel.ld", "--mode=include"]):
+        done = run("--cpu-num=4", "--arch=x86_64", *(f"--feature={word}" for word in words), *more, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "features    checked preempt\n" in done.stdout
 
 
 def _umask() -> int:
@@ -97,10 +108,55 @@ def test_a_depfile_has_the_names_byte_by_byte(tmp_path):
     assert depfile.read_bytes().rstrip().endswith(b" " + script)
 
 
-def test_a_depfile_in_the_place_of_the_fragment(tmp_path):
-    done = run("--cpu-num=4", "--arch=x86_64", "-o", str(tmp_path / "a"), f"--depfile={tmp_path / 'a'}")
-    assert done.returncode == 2 and "--output and --depfile name the same file: " in done.stderr
+@pytest.mark.parametrize("depfile", ["a", "./a", "../{folder}/a"])
+def test_a_depfile_in_the_place_of_the_fragment(tmp_path, depfile):
+    depfile = depfile.format(folder=tmp_path.name)
+    done = run("--cpu-num=4", "--arch=x86_64", "-o", "a", "--depfile", depfile, cwd=tmp_path)
+    assert done.returncode == 2 and f"--output and --depfile name the same file: {depfile}" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "kernel.ld"], "--output kernel.ld would replace what it is made from"),
+        (["-o", "other/../link.ld"], "--output other/../link.ld would replace what it is made from: kernel.ld"),
+        (["-o", "other/part.ld"], "--output other/part.ld would replace what it is made from"),
+        (["-o", "other/part.ld", "--mode=include"], "--output other/part.ld would replace what it is made from"),
+        (["-o", "other/percpu.ld.j2"], "--output other/percpu.ld.j2 would replace what it is made from"),
+        (["-o", "percpu.ld", "--depfile=kernel.ld"], "--depfile kernel.ld would replace what --output is made from"),
+        (["-o", "percpu.ld", "--depfile=other/percpu.ld.j2"], "--depfile other/percpu.ld.j2 would replace"),
+    ],
+)
+def test_what_it_is_made_from_is_not_replaced(tmp_path, arguments, said):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/percpu.ld.j2").write_text('{% extends "percpu/percpu.ld.j2" %}')
+    (tmp_path / "other/part.ld").write_text("page = 4096;\n")
+    (tmp_path / "kernel.ld").write_text("INCLUDE part.ld\n" + INCLUDING)
+    (tmp_path / "link.ld").symlink_to("kernel.ld")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = run("--cpu-num=4", "--arch=x86_64", "--script=kernel.ld", "-L", "other", "--templates=other", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    first, *mends = done.stderr.splitlines()
+    assert first.startswith(f"percpu-ldscript: {said}") and mends == ["  mend: name a file of its own"]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("earlier", ["", "an earlier fragment"])
+def test_the_fragment_that_the_script_includes_is_rendered_again(tmp_path, earlier):
+    """And make is not told that it depends on itself."""
+    (tmp_path / "kernel.ld").write_text(INCLUDING.replace("percpu.ld", "our.ld"))
+    again = ["--cpu-num=4", "--arch=x86_64", "--mode=include", "--script=kernel.ld", "-o", "our.ld", "--depfile=our.d"]
+    (tmp_path / "our.ld").write_text(earlier and run(*again[:3]).stdout)
+    done = run(*again, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "our.d").read_text().split() == ["our.ld:", str(ldscripts() / "percpu.ld.j2"), "kernel.ld"]
+
+
+def test_two_streams_may_be_one():
+    command = [*RENDER, "--cpu-num=4", "--arch=x86_64", "-o", "/dev/stdout", "--depfile=/dev/stderr"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    assert done.returncode == 0 and "/dev/stdout: " in done.stdout
 
 
 def test_nothing_is_replaced_where_the_depfile_cannot_be_written(tmp_path):

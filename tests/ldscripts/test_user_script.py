@@ -66,6 +66,32 @@ def test_segments_by_hand_are_refused_before_the_link(scripts):
     run("--script=kernel.ld", "--mode=include", "--feature=non-zero-vma", cwd=scripts)
 
 
+def test_a_script_that_does_not_include_the_fragment(scripts):
+    bare = toolchain.HIGHER_HALF
+    (scripts / "kernel.ld").write_text(f"# INCLUDE percpu.ld\n/* INCLUDE percpu.ld */ /* _percpu_start */\n{bare}")
+    done = run("--script=kernel.ld", "--mode=include", "-o", "percpu.ld", cwd=scripts, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    first, *mends = done.stderr.splitlines()
+    assert first == "percpu-ldscript: kernel.ld does not bring the fragment: there is no INCLUDE percpu.ld in it, which the mode include goes by"
+    assert mends == [
+        "  mend: write INCLUDE percpu.ld in SECTIONS, behind .data and before .bss",
+        "  mend: use the mode insert (PERCPU_MODE, --mode)",
+    ]
+    assert not (scripts / "percpu.ld").exists()
+    # With another script that does, with a file of which nobody knows what it has, and by hand.
+    (scripts / "front.ld").write_text("SECTIONS { .front : { *(.front) } INCLUDE our.ld }\n")
+    run("--script=kernel.ld", "--script=front.ld", "--mode=include", cwd=scripts)
+    (scripts / "our.ld").write_text("\n")
+    run("--script=kernel.ld", "--script=front.ld", "--mode=include", cwd=scripts)
+    (scripts / "kernel.ld").write_text(bare.replace("  . = ALIGN(16);\n", "  _percpu_cpu_num = 4;\n"))
+    run("--script=kernel.ld", "--mode=include", cwd=scripts)
+    # A template, before it is rendered; and MEMORY alone has no place for it.
+    (scripts / "kernel.ld").write_text(bare.replace("  . = ALIGN(16);\n", '{% include "percpu.ld.j2" %}\n'))
+    run("--script=kernel.ld", "--mode=include", cwd=scripts)
+    (scripts / "kernel.ld").write_text("MEMORY { RAM : ORIGIN = 0, LENGTH = 1M }\n")
+    run("--script=kernel.ld", "--mode=include", "--region=RAM", "--feature=non-zero-vma", cwd=scripts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -437,6 +437,32 @@ def test_mode_include(project):
     assert project.cpu_num("kernel.elf") == 8
 
 
+def test_mode_include_and_a_script_that_does_not(project):
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_MODE="include", CPU_NUM=ARG'))
+    run = project.scons()
+    assert run.status == 2 and run.err.count("\n") == 1
+    assert "percpu: kernel.ld does not bring the fragment: there is no INCLUDE percpu.ld in it" in run.err
+    assert not (project.folder / "kernel.elf.percpu/percpu.ld").exists()
+    project.replace("kernel.ld", ".bss :", "INCLUDE percpu.ld\n    .bss :")
+    project.build()
+
+
+def test_a_template_that_brings_the_fragment(project):
+    project.replace("kernel.ld", ".bss :", '{% include "percpu.ld.j2" %}\n    .bss :')
+    (project.folder / "kernel.ld").rename(project.folder / "kernel.ld.j2")
+    program = 'env.PercpuLinkerScript("kernel.ld", "kernel.ld.j2")\nenv.Program'
+    project.sconstruct(USUAL.replace("env.Program", program))
+    run = project.scons()
+    assert run.status == 2
+    assert "kernel.ld has an output section .percpu_table already" in run.err
+    assert "or use the mode include (PERCPU_MODE, --mode), where the script brings the fragment itself" in run.err
+    project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_MODE="include", CPU_NUM=ARG').replace("env.Program", program))
+    project.build()
+    assert project.cpu_num("kernel.elf") == 4
+    assert project.build("CPU_NUM=8")[:3] == ["render kernel.ld", *LINK[:2]]
+    assert project.cpu_num("kernel.elf") == 8
+
+
 def test_one_cpu_without_areas(project):
     project.sconstruct(USUAL.replace("CPU_NUM=ARG", 'PERCPU_FEATURES="sp-naive", CPU_NUM=ARG'))
     project.build()

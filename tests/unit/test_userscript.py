@@ -7,8 +7,10 @@ import subprocess
 
 import pytest
 import toolchain
-from percpu_tools import PercpuError, find_anchor, render_fragment
+from percpu_tools import PercpuError, find_anchor, find_regions, render_fragment
 from percpu_tools.image import Image
+from percpu_tools.scriptfiles import read_script
+from percpu_tools.scriptsyntax import Regions
 
 
 def sections(body: str) -> str:
@@ -97,6 +99,32 @@ def test_a_script_without_a_place_is_refused(script, message, linker):
     with pytest.raises(PercpuError) as refusal:
         find_anchor(script, linker, path="kernel.ld")
     assert message in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        '# 7 "defs.h" 2',
+        '# it is "odd',
+        "# .bss : {",
+        "# the } of old",
+        "# PHDRS { all PT_LOAD; }",
+        "# MEMORY { RAM : ORIGIN = 0, LENGTH = 1M }",
+        "# /* not closed",
+        "# INCLUDE nowhere.ld",
+    ],
+)
+@pytest.mark.parametrize("place", ["\n{}\n", "/* # */ {}\n", "x = 1; {}\n", "x = 1{}\n;"])
+@pytest.mark.parametrize("linker", ["ld", "lld"])
+def test_a_comment_to_the_end_of_the_line(tmp_path, comment, place, linker):
+    """Both linkers take `#` so, wherever it stands: cpp's markers too, where a script was preprocessed."""
+    text = sections(". = 1M;\n" + TEXT + ".rodata : { *(.rodata*) *(.eh_frame) }\n. = ALIGN(4096);\n" + place.format(comment) + DATA + ". = .;\n__bss_start = .;\n" + BSS)
+    (tmp_path / "kernel.ld").write_text(text)
+    read = read_script(tmp_path / "kernel.ld").text
+    assert find_anchor(read, linker) == ".data"
+    assert find_regions(read, ".data", linker) == Regions(None, None)
+    kernel = toolchain.compile_c(tmp_path, toolchain.KERNEL + toolchain.variable("x", 1))
+    toolchain.link(tmp_path, [kernel], [render_fragment(4, "x86_64", linker=linker), text], linker=linker)
 
 
 def test_headers_by_hand_and_a_template_at_zero_do_not_go_together():

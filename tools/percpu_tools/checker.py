@@ -66,11 +66,12 @@ def check(
     baseline = config.baseline if baseline is None else baseline
     whose = _find_profile(profile, config)
     asked = None if cpu_num is None else targets.parse_cpu_num(cpu_num)
-    of_user = tuple(user_rule(name, config.folder) for name in config.rules)
+    with config.named():
+        of_user = tuple(user_rule(name, config.folder) for name in config.rules)
+        severity = {find_rule(name, of_user).id: level for name, level in config.severity.items()}
+        for suppression in config.suppressions:
+            find_rule(suppression.rule, of_user)
     disabled = {find_rule(name, of_user).id for name in ((disable,) if isinstance(disable, str) else disable)}
-    severity = {find_rule(name, of_user).id: level for name, level in config.severity.items()}
-    for suppression in config.suppressions:
-        find_rule(suppression.rule, of_user)
     old = None if baseline is None else _layout_of(baseline, whose)
     with Image(path) as image:
         if image.type not in ("ET_EXEC", "ET_DYN"):
@@ -100,7 +101,8 @@ def check(
 def _find_profile(name: str | None, config: Config) -> Profile | None:
     if name is not None:
         return find_profile(name)
-    return None if config.profile is None else find_profile(config.profile, config.folder)
+    with config.named():
+        return None if config.profile is None else find_profile(config.profile, config.folder)
 
 
 def _layout_of(path: str | os.PathLike[str], profile: Profile | None) -> Layout:

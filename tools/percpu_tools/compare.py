@@ -19,12 +19,16 @@ class Change(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """`template` is the growth of one area; `memory` that of all areas together, where both files say it."""
+    """`template` is the growth of one area; `memory` that of all areas together, where both files say it.
+
+    `not_compared` says why the variables were not compared, where a file does not tell which it has.
+    """
 
     old_file: str
     changes: tuple[Change, ...]
     template: int
     memory: int | None
+    not_compared: str | None = None
 
     @property
     def as_object(self) -> dict[str, Any]:
@@ -43,13 +47,15 @@ class Comparison(NamedTuple):
                 }
                 for change in self.changes
             ],
+            **({} if self.not_compared is None else {"not_compared": self.not_compared}),
         }
 
 
 def compare(old: Layout, new: Layout) -> Comparison:
     """What is different in `new`."""
-    before = _by_symbol(old)
-    after = _by_symbol(new)
+    nameless = [layout.file for layout in (old, new) if _is_nameless(layout)]
+    not_compared = f"{' and '.join(nameless)} {'has' if len(nameless) == 1 else 'have'} no symbols" if nameless else None
+    before, after = ({}, {}) if nameless else (_by_symbol(old), _by_symbol(new))
     changes = [
         Change("removed", variable.name, variable, None, -variable.size)
         for symbol, variable in before.items()
@@ -67,7 +73,12 @@ def compare(old: Layout, new: Layout) -> Comparison:
     memory = None
     if old.reserved is not None and new.reserved is not None:
         memory = new.reserved - old.reserved
-    return Comparison(old.file, tuple(changes), (new.template_size or 0) - (old.template_size or 0), memory)
+    return Comparison(old.file, tuple(changes), (new.template_size or 0) - (old.template_size or 0), memory, not_compared)
+
+
+def _is_nameless(layout: Layout) -> bool:
+    """Whether the file has per-CPU data, and no symbol says of what."""
+    return layout.layout is not None and layout.template_size != 0 and not layout.variables and not layout.symbols
 
 
 def _by_symbol(layout: Layout) -> dict[tuple[str, int], Variable]:

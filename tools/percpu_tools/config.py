@@ -21,11 +21,12 @@ relative path is relative to the file that says it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from percpu_tools import configfile
+from percpu_tools import configfile, targets
 from percpu_tools.errors import PercpuError
 from percpu_tools.findings import LEVELS, Finding
 
@@ -62,6 +63,14 @@ class Config(NamedTuple):
     @property
     def folder(self) -> str:
         return os.path.dirname(os.path.abspath(self.path)) if self.path else os.getcwd()
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """What is wrong with its words is said with its name; of rules and profiles only a check can tell."""
+        try:
+            yield
+        except PercpuError as error:
+            raise PercpuError(f"{self.path}: {error.message}" if self.path else error.message, error.fix) from error
 
     @property
     def files(self) -> list[str]:
@@ -109,7 +118,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
             )
     return Config(
         path=name,
-        cpu_num=_of_type(name, table, "cpu_num", int, "a whole number"),
+        cpu_num=_cpu_num(name, table),
         budget=_of_type(name, table, "budget", int, "a number of bytes"),
         baseline=os.path.join(os.path.dirname(name), baseline) if baseline else None,
         profile=_of_type(name, table, "profile", str, "the name of a profile, or a path"),
@@ -117,6 +126,14 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         severity=severity,
         suppressions=tuple(_suppressions(name, _of_type(name, table, "suppress", list, "[[suppress]] tables") or [])),
     )
+
+
+def _cpu_num(path: str, table: Mapping[str, Any]) -> int | None:
+    value = _of_type(path, table, "cpu_num", int, "a whole number")
+    try:
+        return None if value is None else targets.parse_cpu_num(value)
+    except PercpuError as error:
+        raise PercpuError(f"{path}: {error.message.replace('CPU_NUM', 'cpu_num')}", error.fix) from error
 
 
 def _of_type(path: str, table: Mapping[str, Any], key: str, kind: type, wanted: str) -> Any:

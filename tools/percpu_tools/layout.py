@@ -147,7 +147,9 @@ def read_layout(image: Image, cpu_num: int | None = None, profile: Profile | Non
     load_start, load_end = _template_bounds(section, script)
     template_size = None if load_start is None or load_end is None else load_end - load_start
     start, end = _value(script, "_percpu_start"), _value(script, "_percpu_end")
-    layout = _layout_kind(image, note, section, load_start, start)
+    # Where another's profile has found nothing, our note is not of what it looked for.
+    said = note.layout if note and (profile.is_own or section is not None) else None
+    layout = _layout_kind(image, said, section, load_start, start)
 
     cache_line = (note.cache_line if note else None) or profile.cache_line
     reserved = None if start is None or end is None else end - start
@@ -256,13 +258,11 @@ def _template_bounds(section: Section | None, script: dict[str, Symbol]) -> tupl
 
 
 def _layout_kind(
-    image: Image, note: Note | None, section: Section | None, load_start: int | None, start: int | None
+    image: Image, said: str | None, section: Section | None, load_start: int | None, start: int | None
 ) -> str | None:
-    """What the file is, which a rule compares with what the note says. Only the note can say `none`."""
-    if note is not None and note.layout == "none":
-        return "none"
-    if section is None or load_start is None:
-        return note.layout if note else None
+    """What the file is, which a rule compares with what the note has said. Only the note can say `none`."""
+    if said == "none" or section is None or load_start is None:
+        return said
     # A file that is loaded anywhere (PIE) may be linked at 0 itself, with a template in it that begins there.
     is_at_zero = load_start == 0 and (image.type == "ET_EXEC" or start not in (None, 0))
     return "zero-vma" if is_at_zero else "in-image"

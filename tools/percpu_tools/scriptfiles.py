@@ -11,7 +11,7 @@ from typing import NamedTuple
 from percpu_tools.errors import PercpuError
 
 # Comments and quoted texts come first, so that an INCLUDE in one of them is none.
-_INCLUDE = r"""(?s)/\*.*?\*/|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"]+))(?:\s*;)?"""
+_INCLUDE = r"""(?s)/\*.*?\*/|#[^\n]*|"[^"]*"|\bINCLUDE\s+(?:"([^"]+)"|([^\s;"#]+))(?:\s*;)?"""
 
 
 class ScriptText(NamedTuple):
@@ -24,7 +24,7 @@ class ScriptText(NamedTuple):
 def read_script(path: str | os.PathLike[str], folders: Iterable[str | os.PathLike[str]] = ()) -> ScriptText:
     """Read the script at `path`; INCLUDEs are looked for where linkers do: here, then in `folders` (-L).
 
-    An INCLUDE of what is not there (yet) stays as it is: it may be the fragment itself.
+    An INCLUDE of what is not there (yet), or empty, stays as it is: it may be the fragment itself.
     """
     return _read(Path(path), [Path(), *map(Path, folders)], ())
 
@@ -55,6 +55,9 @@ def _read(path: Path, folders: list[Path], outer: tuple[Path, ...]) -> ScriptTex
             return match[0]
         inner = _read(found, folders, (*outer, path))
         files.extend(inner.files)
-        return inner.text
+        if not inner.text.strip():
+            return match[0]
+        # A comment in its last line ends with it.
+        return f"{inner.text}\n" if "#" in inner.text.rpartition("\n")[2] else inner.text
 
     return ScriptText(re.sub(_INCLUDE, with_contents, text), files)

@@ -13,10 +13,11 @@ _TOKEN = re.compile(
     r"""
       /\*.*?\*/                     # comment
     | /\*.*\Z                       # comment that nobody closed
+    | \#[^\n]*                      # comment to the end of the line, cpp's markers too
     | "[^"]*"                       # quoted name
     | (?:<<|>>|[-+*/&|^])?=(?!=)    # assignment
     | [{}();:,<>?!&|=]              # punctuation
-    | [^\s{}();:,<>?!&|="]+         # word
+    | [^\s{}();:,<>?!&|="\#]+       # word
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -91,7 +92,7 @@ class OutputSection:
 
 def tokens_of(script: str) -> list[str]:
     """The words and marks of a script's text, without comments."""
-    return [token for token in _TOKEN.findall(script) if not token.startswith("/*")]
+    return [token for token in _TOKEN.findall(script) if not token.startswith(("/*", "#"))]
 
 
 def output_sections(tokens: list[str], path: str) -> tuple[list[OutputSection], list[tuple[str, bool]]]:

@@ -53,7 +53,10 @@ def find_anchor(
         if section.name in (".percpu", ".percpu_areas", ".percpu_table"):
             raise PercpuError(
                 f"{path} has an output section {section.name} already, and the fragment would bring a second one",
-                fix="remove it from the script; the fragment places .percpu and .percpu.* too",
+                fix=(
+                    "remove it from the script; the fragment places .percpu and .percpu.* too",
+                    "use the mode include (PERCPU_MODE, --mode), where the script brings the fragment itself",
+                ),
             )
     if layout == "zero-vma" and "PHDRS" in tokens:
         _refuse_phdrs(path)
@@ -76,6 +79,20 @@ def find_anchor(
         between = trailing if follower is None else follower.assigned_before
         _refuse_overtaken(between, anchor.name, follower, path, _start_of_bss(tokens) if first_bss < len(loaded) else None)
     return anchor.name
+
+
+def refuse_without_fragment(script: str, path: str = "the linker script") -> None:
+    """Refuse a script for the mode include, given as text, of which it is sure that it does not bring the fragment."""
+    tokens = tokens_of(script)
+    # What is in a file that was not read, or is still to be rendered (Jinja2), nobody knows; and what brings the
+    # fragment, or is one by hand, has its symbols.
+    unread = "INCLUDE" in tokens or "{%" in script or "{{" in script
+    if unread or "SECTIONS" not in tokens or any("_percpu_" in token for token in tokens):
+        return
+    raise PercpuError(
+        f"{path} does not bring the fragment: there is no INCLUDE percpu.ld in it, which the mode include goes by",
+        fix=("write INCLUDE percpu.ld in SECTIONS, behind .data and before .bss", "use the mode insert (PERCPU_MODE, --mode)"),
+    )
 
 
 def refuse_segments(script: str, fragment: str, path: str = "the linker script") -> None:

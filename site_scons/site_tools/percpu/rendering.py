@@ -21,8 +21,11 @@ def render_fragment(target, source, env):
             cpu_num=env["CPU_NUM"], arch=arch, features=features.words, linker=env["PERCPU_LINKER"],
             mode=env["PERCPU_MODE"], load_offset=env["PERCPU_LOAD_OFFSET"], cache_line=env["PERCPU_CACHE_LINE"],
             insert_after=anchor, region=regions.region, load_region=regions.load_region)
-        if env["PERCPU_MODE"] == "include" and features.layout == "zero-vma":
-            userscript.refuse_segments(_text(target, source, env), text, _names(source))
+        if env["PERCPU_MODE"] == "include":
+            given, names = _text(target, source, env), _names(source)
+            if features.layout == "zero-vma":
+                userscript.refuse_segments(given, text, names)
+            userscript.refuse_without_fragment(given, names)
         write_atomically(str(target[0]), text)
 
 

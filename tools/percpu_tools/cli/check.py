@@ -14,6 +14,7 @@ from percpu_tools.errors import PercpuError
 
 if TYPE_CHECKING:
     from percpu_tools.checker import Report
+    from percpu_tools.config import Config
 
 _PROG = "percpu-check"
 FORMATS = ("text", "json", "sarif", "svg", "html")
@@ -39,7 +40,7 @@ a profile of your own, mykernel.toml; only section is needed:
   load_start = "__cpulocal_load_start"
   load_end = "__cpulocal_load_end"  # also: start end stride cpu_num alignment near_end read_mostly_start
 
-exit status: 0 nothing found, 1 errors or warnings found, 2 a file could not be judged
+exit status: 0 nothing found but notes, 1 errors or warnings found, 2 a file could not be judged
 """
 
 
@@ -88,6 +89,8 @@ def _check(options: argparse.Namespace) -> int:
     from percpu_tools.config import find_config, read_config
 
     config = find_config() if options.config is None else read_config(options.config)
+    if options.output is not None:
+        common.refuse_replacing("--output", options.output, _read(options, config), "what is read")
     reports = []
     failed = False
     for path in options.files:
@@ -113,6 +116,15 @@ def _check(options: argparse.Namespace) -> int:
     if failed:
         return common.FAILED
     return common.OK if all(report.ok for report in reports) else common.FINDINGS
+
+
+def _read(options: argparse.Namespace, config: Config) -> list[str]:
+    """The files that are read for the report."""
+    from percpu_tools.profiles import PROFILES
+
+    profile = None if options.profile in PROFILES else options.profile
+    named = (options.baseline, profile, config.path)
+    return [*options.files, *(name for name in named if name is not None), *config.files]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
@@ -68,6 +68,20 @@ def run(prog: str, command: Callable[[], int]) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether to write both is to write one file twice; a device or a pipe takes both."""
+    return os.path.realpath(one) == os.path.realpath(other) and (os.path.isfile(one) or not os.path.exists(one))
+
+
+def refuse_replacing(option: str, path: str, read: Iterable[str | os.PathLike[str]], what: str) -> None:
+    """Refuse to write over one of the files that were read."""
+    file = next((os.fspath(file) for file in read if is_same_file(path, file)), None)
+    if file is not None:
+        raise PercpuError(
+            f"{option} {path} would replace {what}" + (f": {file}" if file != path else ""), fix="name a file of its own"
+        )
 
 
 @contextmanager

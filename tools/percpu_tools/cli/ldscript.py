@@ -41,7 +41,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="F",
-        help=f"may be given several times: {', '.join(targets.FEATURE_MACROS)}, {targets.BASE_REGISTER}=NAME",
+        help=f"may be several, with commas or spaces between, or given several times: {', '.join(targets.FEATURE_MACROS)}, {targets.BASE_REGISTER}=NAME",
     )
     render.add_argument("--linker", default="ld", help="ld (GNU ld, the default) or lld")
     render.add_argument("--mode", default="insert", help="insert (the default) or include")
@@ -74,10 +74,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     render.add_argument("-o", "--output", metavar="FILE", help="in place of standard output")
     render.add_argument("--depfile", metavar="FILE", help="for make or ninja: what --output was made from")
     options = parser.parse_args(arguments)
+    options.feature = ",".join(options.feature)
     if options.depfile is not None and options.output is None:
         render.error("--depfile says what --output was made from: give that, too")
-    if options.depfile is not None and options.depfile == options.output:
-        render.error(f"--output and --depfile name the same file: {options.output}")
+    if options.depfile is not None and common.is_same_file(options.depfile, options.output):
+        render.error(f"--output and --depfile name the same file: {options.depfile}")
     return options
 
 
@@ -111,17 +112,26 @@ def _render(options: argparse.Namespace) -> int:
         region=regions.region,
         load_region=regions.load_region,
     )
-    if options.mode == "include" and targets.parse_features(options.feature, options.arch).layout == "zero-vma":
-        userscript.refuse_segments("\n".join(script.text for script in scripts), text, " and ".join(options.script))
+    if options.mode == "include":
+        given, names = "\n".join(script.text for script in scripts), " and ".join(options.script)
+        if targets.parse_features(options.feature, options.arch).layout == "zero-vma":
+            userscript.refuse_segments(given, text, names)
+        userscript.refuse_without_fragment(given, names)
     if options.output is None:
         with common.stdout() as stream:
             stream.write(text)
         return common.OK
+    # A template of the user's own may extend ours.
+    templates = [Path(folder) / FRAGMENT for folder in (options.templates, ldscripts()) if folder is not None]
+    files = [*filter(Path.is_file, templates), *(file for script in scripts for file in script.files)]
+    included = [file for script in scripts for file in script.files[1:]]
+    if options.mode == "include":
+        # What the script includes in this place is an earlier rendering, or what stands in for it.
+        files = [file for file in files if not (file in included and _is_earlier(file, options.output))]
+    common.refuse_replacing("--output", options.output, files, "what it is made from")
     texts = {options.output: text}
     if options.depfile is not None:
-        # A template of the user's own may extend ours.
-        templates = [Path(folder) / FRAGMENT for folder in (options.templates, ldscripts()) if folder is not None]
-        files = [*filter(Path.is_file, templates), *(file for script in scripts for file in script.files)]
+        common.refuse_replacing("--depfile", options.depfile, files, "what --output is made from")
         texts[options.depfile] = _rule(options.output, files)
     write_together(texts)
     return common.OK
@@ -133,6 +143,14 @@ def _anchor(options: argparse.Namespace, texts: Sequence[str]) -> str:
         return userscript.DEFAULT_ANCHOR
     layout = targets.parse_features(options.feature, options.arch).layout
     return userscript.find_anchor("\n".join(texts), options.linker, layout, " and ".join(options.script))
+
+
+def _is_earlier(file: Path, output: str) -> bool:
+    """Whether the included file is the one to write, and nothing that the user has written."""
+    if not common.is_same_file(output, file):
+        return False
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return "_percpu_" in text or not text.strip()
 
 
 def _rule(target: str, files: Sequence[Path]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from percpu_tools import profiles
 from percpu_tools.checker import Report
 from percpu_tools.compare import Comparison, compare
-from percpu_tools.findings import Finding
+from percpu_tools.findings import LEVELS, Finding
 from percpu_tools.layout import Layout
 from percpu_tools.names import printable
 
@@ -158,8 +158,10 @@ def _finding(report: Report, finding: Finding) -> Iterator[Line]:
 
 
 def _comparison(comparison: Comparison, cpu_num: int | None) -> Iterator[Line]:
-    memory = "unknown" if comparison.memory is None else f"{comparison.memory:+}"
-    yield [(f"since {printable(comparison.old_file)}: template {comparison.template:+} bytes, memory of all areas {memory} bytes", "bold")]
+    memory = "unknown" if comparison.memory is None else f"{comparison.memory:+} bytes"
+    yield [(f"since {printable(comparison.old_file)}: template {comparison.template:+} bytes, memory of all areas {memory}", "bold")]
+    if comparison.not_compared is not None:
+        yield [(f"  variables were not compared: {printable(comparison.not_compared)}", "")]
     for change in comparison.changes:
         places = [
             f"{'unknown' if variable.offset is None else hex(variable.offset)}" for variable in (change.old, change.new) if variable is not None
@@ -169,11 +171,11 @@ def _comparison(comparison: Comparison, cpu_num: int | None) -> Iterator[Line]:
 
 
 def _verdict(report: Report) -> Line:
-    if report.ok:
+    if not report.findings:
         return [("nothing found", "bold green")]
     counts = [
         f"{number} {level}{'s' if number != 1 else ''}"
-        for level in ("error", "warning")
+        for level in LEVELS
         if (number := sum(finding.level == level for finding in report.findings))
     ]
-    return [(", ".join(counts), "bold red"), ("; percpu-check --explain RULE tells more", "dim")]
+    return [(", ".join(counts), _LEVEL_STYLES["note"] if report.ok else "bold red"), ("; percpu-check --explain RULE tells more", "dim")]

@@ -12,6 +12,9 @@ from percpu_tools.rules import rule
 
 _RENDER = "render the fragment with percpu-ldscript: it gives every section around the template its own AT(...)"
 
+# What the fragment places beside the template, as far from where it is linked as its load offset says, right or wrong.
+_OF_FRAGMENT = (".percpu_restart", ".percpu_table", ".percpu_areas")
+
 # A hole of this size inside one segment is never meant: no kernel leaves 256 MiB to nothing.
 _HOLE = 1 << 28
 
@@ -153,16 +156,21 @@ def _template_away_from_area(layout: Layout, image: Image, template: Section, lo
     """The template is the contents of area 0, so it is loaded where area 0 is linked, or where the script says."""
     if layout.loaded is None or layout.load_start is None or layout.layout != "zero-vma":
         return
-    below = [
-        (section.address, address - section.address)
-        for section, address in _loaded(image)
-        if section.number != template.number and section.address <= layout.loaded
-    ]
+    others = [(section, address - section.address) for section, address in _loaded(image) if section.number != template.number]
+    # Only of those in front: behind the fragment, what has no AT of its own is loaded as far off as the fragment is.
+    scripts_own = {distance for section, distance in others if section.number < template.number and section.name not in _OF_FRAGMENT}
+    strays = [section for section, distance in others if section.name in _OF_FRAGMENT and distance not in scripts_own]
+    below = [(section.address, distance) for section, distance in others if section.address <= layout.loaded and section not in strays]
     if not below:
         return
-    expected = _wrapped(layout.loaded + max(below)[1], image)
+    distance = max(below)[1]
+    expected = _wrapped(layout.loaded + distance, image)
     found = _wrapped(loaded + layout.load_start - template.address, image)
     if found != expected and expected < 1 << (image.elf_class - 1 if image.elf_class == 64 else 32):
+        mends: tuple[str, ...] = (f"write AT({layout.template_symbol} - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER)
+        if any(section.address <= layout.loaded for section in strays):
+            offset = _wrapped(-distance, image)
+            mends = (f"render the fragment with the load offset {offset:#x}, which the other sections have (PERCPU_LOAD_OFFSET, --load-offset)",)
         yield Finding(
             "error",
             f"the template is loaded elsewhere than where {_what_begins(layout)}: no initial value is found there",
@@ -170,7 +178,7 @@ def _template_away_from_area(layout: Layout, image: Image, template: Section, lo
             section=template.name,
             found=f"{template.name} at physical address {found:#x}",
             expected=f"{expected:#x}, the physical address of {layout.template_symbol}",
-            fix=(f"write AT({layout.template_symbol} - KERNEL_VMA) at .percpu, with the KERNEL_VMA of the other sections", _RENDER),
+            fix=mends,
         )
 
 
