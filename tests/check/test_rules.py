@@ -58,6 +58,37 @@ class TestT05LostInitialValues:
         finding = only(judge(tmp_path, text, linker=linker), "T05")
         assert "between __bss_start and __bss_end" in finding.message
 
+    @pytest.mark.parametrize(
+        ("bounds", "level"),
+        [
+            *((bounds, "error") for bounds in ("_bss _ebss", "__BSS_START__ __BSS_END__", "bss_begin bss_end", "__start_bss __stop_bss")),
+            # What is not called .bss is cleared in most kernels, and not in all.
+            *((bounds, "warning") for bounds in ("edata end", "_edata _end", "__bss_start _end", "_edata __bss_end")),
+        ],
+    )
+    def test_cleared_by_other_names(self, tmp_path, linker, bounds, level):
+        finding = only(judge(tmp_path, self.cleared(*bounds.split()), linker=linker), "T05")
+        assert finding.level == level
+        assert "between {} and {}:".format(*bounds.split()) in finding.message
+
+    @pytest.mark.parametrize("behind", ["__bss_end = .;", "__bss_size = . - __bss_start;", "end = .;"])
+    def test_cleared_no_further_than_that(self, tmp_path, linker, behind):
+        """The template lies behind .bss here, and the end of all behind the template."""
+        bss = "  .early (NOLOAD) : { __bss_start = .; *(.early) }\n  %s\n" % behind
+        text = self.cleared("", "_end").replace("  . = ALIGN(4096);\n  _percpu_start", f"{bss}  . = ALIGN(4096);\n  _percpu_start", 1)
+        assert judge(tmp_path, text, VARIABLES + '__attribute__((section(".early,\\"aw\\",@nobits#"), used)) char early[64];\n', linker=linker).findings == ()
+
+    @pytest.mark.parametrize("start", ["clear_from", "__zero_start", "bss_of_kernel"])
+    def test_cleared_from_another_place_than_edata(self, tmp_path, linker, start):
+        text = self.cleared("_edata", "_end").replace("  .bss :", f"  {start} = .;\n  .bss :")
+        assert judge(tmp_path, text, linker=linker).findings == ()
+
+    @staticmethod
+    def cleared(start: str, end: str) -> str:
+        """The script with these symbols in front of the template and behind .bss."""
+        text = toolchain.HIGHER_HALF.replace("  __bss_start = .;\n", "").replace("  . = ALIGN(16);\n", (f"  {start} = .;\n" if start else "") + BY_HAND)
+        return text.replace("__bss_end", end)
+
     def test_a_segment_that_ends_early(self, tmp_path, linker):
         """No linker does this by itself; tools that work on the finished file do."""
         report = judge(tmp_path, linker=linker)
