@@ -240,7 +240,13 @@ class TestT23AreasOverlap:
         assert "load address" in finding.found
 
 
-    @pytest.mark.parametrize("name", ["_end", "end", "__end__", "kernel_end", "__kernel_end", "_heap_start", "end_of_kernel_image"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("_end", "end", "__end__", "kernel_end", "__kernel_end", "_heap_start", "end_of_kernel_image"),
+            *("KERNEL_END", "__KERNEL_END__", "HEAP_START", "__kernel_image_end", "k_end", "_sheap", "__free_ram"),
+        ],
+    )
     @pytest.mark.parametrize("words", ["", "non-zero-vma", "pristine"])
     def test_areas_behind_the_end(self, tmp_path, words, name):
         """Where no section follows, GNU ld inserts behind it whatever stands there."""

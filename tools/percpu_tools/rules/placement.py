@@ -21,10 +21,17 @@ _DATA_ENDS = (rb"edata_*(?=\0)", rb"EDATA_*(?=\0)")
 _IS_DATA_END = re.compile(r"_*edata_*", re.IGNORECASE)
 _CLEARED = (b"zero", b"ZERO", b"clear", b"CLEAR")
 
-# How they name the end of all, for `Image.symbols`, and exactly.
-_ENDS = (rb"end_*(?=\0)", rb"end_of_kernel", rb"heap_(?:start|base|begin)", rb"ekernel(?=\0)")
-_IS_END = re.compile(r"_*(k|kernel_?|image_?)?end_*|_*end_of_kernel\w*|_*heap_(start|base|begin)_*|_*ekernel_*", re.IGNORECASE)
-_IS_PLAIN_END = re.compile(r"_*end_*")
+# How they name the end of all, or where free memory begins. In small letters or in capitals: one pattern for both is slower.
+_ENDS = tuple(
+    spelt
+    for pattern in (rb"end_*(?=\0)", rb"end_of_kernel", rb"heap_?(?:start|base|begin)", rb"sheap_*(?=\0)", rb"ekernel_*(?=\0)", rb"free_ram")
+    for spelt in (pattern, pattern.upper())
+)
+_IS_END = re.compile(
+    r"_*(k_?|kernel_?|image_?|kernel_?image_?)?end_*|_*end_of_kernel\w*|_*heap_?(start|base|begin)_*|_*sheap_*|_*ekernel_*|_*free_ram(_?(start|base|begin))?_*",
+    re.IGNORECASE,
+)
+_IS_PLAIN_END = re.compile(r"_*end_*", re.IGNORECASE)
 
 
 @rule("T05", "lost-initial-values", "the template's initial values do not reach memory", needs_symbols=False, needs=(profiles.VALUES,))
