@@ -280,6 +280,21 @@ class TestT25OutsideTemplate:
         assert "variable stray lies in .data" in finding.message
 
     @pytest.mark.parametrize("linker", LINKERS)
+    def test_an_input_section_that_nothing_collects(self, tmp_path, linker):
+        """Not a variable of the macros: only the name of its section says what it was to be."""
+        source = VARIABLES + '__attribute__((section(".percpu.foo"), used)) int plain;\n'
+        misses = BY_HAND.replace("*(.percpu .percpu.*)", "*(.percpu .percpu.x .percpu.y)")
+        report = judge(tmp_path, misses, source, "--no-check-sections", linker=linker)
+        (finding,) = (finding for finding in report.findings if finding.rule == "T25")
+        assert (finding.level, finding.section, finding.found[:7]) == ("error", ".percpu.foo", "4 bytes")
+        assert judge(tmp_path, source=source, linker=linker).findings == ()
+
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_memory_that_is_reserved_under_such_a_name(self, tmp_path, linker):
+        text = script(BY_HAND).replace("  __bss_end", "  .percpu.stacks (NOLOAD) : AT(ADDR(.percpu.stacks) - KERNEL_VMA) { . += 4096; }\n  __bss_end")
+        assert judge(tmp_path, text, linker=linker).findings == ()
+
+    @pytest.mark.parametrize("linker", LINKERS)
     def test_no_template_at_all(self, tmp_path, linker):
         report = judge(tmp_path, toolchain.HIGHER_HALF, linker=linker)
         assert [finding.rule for finding in report.findings] == ["T25", "T25"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from operator import attrgetter
 
 from percpu_tools import profiles, targets
@@ -345,6 +345,7 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
         sections = " or ".join(layout.profile.sections) or "of per-CPU data"
         bounds = " and ".join(layout.name_of(symbol) for symbol in ("_percpu_load_start", "_percpu_load_end"))
         yield NotJudged(f"profile {layout.profile.name} does not fit the file: there is no section {sections}, and no symbols {bounds} in one")
+    told = set()
     for symbol in layout.storage:
         inside = (
             layout.section is not None
@@ -356,6 +357,7 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
         if inside:
             continue
         home = image.section_at(symbol.section)
+        told.add(symbol.section)
         where = home.name if home else {SHN_ABS: "an absolute address", SHN_COMMON: "COMMON"}.get(symbol.section, "no section")
         expected = f"a section {' or '.join(layout.profile.sections) or 'of their own'} with the template; there is none"
         if layout.section is not None and layout.load_start is not None and layout.load_end is not None:
@@ -371,4 +373,27 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
                 "collect its input section in the linker script: *(.percpu .percpu.*), or link with the fragment of percpu-ldscript",
                 "define it with PERCPU_DEFINE, without a section of its own",
             ),
+        )
+    if layout.profile.is_own and layout.section is not None:
+        yield from _left_over(layout, image, layout.section, told)
+
+
+def _left_over(layout: Layout, image: Image, template: Section, told: Collection[int]) -> Iterator[Finding]:
+    """What was placed in .percpu.NAME by hand, under whatever name, and has become an output section of its own."""
+    for section in image.sections:
+        if not section.name.startswith(".percpu.") or section.number in (template.number, *told):
+            continue
+        # Memory without bytes has no initial value to copy: somebody has reserved it. What linkers make of variables has bytes.
+        if not (section.is_allocated and section.has_bytes and section.size):
+            continue
+        # A script may make the template of several output sections.
+        if layout.load_start is not None and layout.load_end is not None and layout.load_start <= section.address <= section.end <= layout.load_end:
+            continue
+        yield Finding(
+            "error",
+            f"{section.shown} is an output section of its own, outside the template: no area has a copy of what is in it",
+            section=section.name,
+            found=f"{section.size} bytes at {section.address:#x}",
+            expected=f"all of .percpu.* in {template.name}",
+            fix=("collect it in the linker script: *(.percpu .percpu.*), or link with the fragment of percpu-ldscript",),
         )
