@@ -183,6 +183,17 @@ class TestT11StrideDisagreement:
         finding = only(judge(tmp_path, source=VARIABLES + toolchain.note(arch="riscv64")), "T11")
         assert (finding.found, finding.expected) == ("arch=riscv64 in the note", "x86_64, as the ELF header has it")
 
+    @pytest.mark.parametrize("form", ["elf32-i386", "elf32-x86-64"])
+    def test_a_kernel_for_64_bits_in_a_file_of_32(self, tmp_path, form):
+        """As loaders by Multiboot 1 take it."""
+        low = script(BY_HAND).replace("0xffffffff80000000", "0")
+        report = judge(tmp_path, low, VARIABLES + toolchain.note(arch="x86_64", layout="zero-vma", cache_line=64))
+        assert report.findings == ()
+        toolchain.run(["objcopy", "-O", form, report.file, str(tmp_path / "kernel.elf32")])
+        report = check(tmp_path / "kernel.elf32")
+        assert report.findings == ()
+        assert "judge the 64-bit file" in next(item.reason for item in report.not_judged if item.rule == "T11")
+
     def test_near_variables_beyond_reach(self, tmp_path):
         text = BY_HAND.replace("    _percpu_load_end = .;", "    _percpu_near_end = .;\n    _percpu_load_end = .;")
         finding = only(judge(tmp_path, text, VARIABLES + toolchain.note(near_reach=4)), "T11")
