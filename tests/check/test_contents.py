@@ -274,6 +274,10 @@ class TestT14DuplicateStorage:
         finding = only(judge_for(tmp_path, arch, source, zero_vma(), compile=("-std=c++20",), language="c++"), "T14")
         assert "an inline variable" in finding.message
 
+    def test_one_that_is_weak_by_an_attribute(self, tmp_path):
+        finding = only(judge(tmp_path, source=VARIABLES + toolchain.variable("weak", 1).replace("used", "used, weak")), "T14")
+        assert "per-CPU storage is weak, by an attribute or as an inline variable is:" in finding.message
+
     def test_a_header_with_a_static_one_is_a_note(self, tmp_path):
         mine = toolchain.compile_c(tmp_path, toolchain.KERNEL + toolchain.variable("x", 1).replace("int", "static int"))
         other = toolchain.compile_c(tmp_path, toolchain.variable("x", 2).replace("int", "static int"), name="other")
