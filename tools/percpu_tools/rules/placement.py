@@ -51,7 +51,8 @@ def lost_initial_values(layout: Layout, image: Image) -> Iterator[Finding]:
       1. Remove (NOLOAD) from .percpu. To reserve memory for the other CPUs without bytes in the file,
          give it an output section of its own, as the fragment of percpu-ldscript does.
       2. With PHDRS in the script, name a PT_LOAD header behind .percpu (`} :data`).
-      3. Place the template before the symbol that marks the start of .bss.
+      3. Place the template before the symbol that marks the start of .bss, or `edata`, if that is what the
+         kernel clears from.
     """
     section = layout.section
     if not layout.has_areas or section is None or not layout.template_size:
@@ -133,8 +134,10 @@ def _cleared(image: Image, loaded: int) -> tuple[Symbol, Symbol] | None:
     ends = [symbol for symbol in of_bss if _IS_BSS_END.fullmatch(symbol.name)]
     # A name that is not known here may be what the kernel goes by, a size for one.
     is_known = len(starts) + len(ends) == len(of_bss)
-    if not starts and is_known and not _of_script(image, _CLEARED):
+    if not starts and is_known:
         starts = [symbol for symbol in _of_script(image, _DATA_ENDS) if _IS_DATA_END.fullmatch(symbol.name)]
+        if starts and _of_script(image, _CLEARED):
+            return None
     start = max((symbol for symbol in starts if symbol.value <= loaded), key=attrgetter("value"), default=None)
     if start is None:
         return None
