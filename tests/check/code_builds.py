@@ -36,6 +36,7 @@ SECTIONS
   . = 0x40200000;
   .text : { *(.text .text.*) }
   .rodata : { *(.rodata .rodata.* .srodata .srodata.*) }
+  .tdata : { *(.tdata .tdata.*) }
   . = ALIGN(4096);
   .data : { *(.data .data.* .got .got.*) *(.sdata .sdata.*) }
   .bss : { *(.bss .bss.* .sbss .sbss.*) *(COMMON) }

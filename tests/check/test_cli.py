@@ -214,6 +214,11 @@ class TestCannotBeJudged:
     def test_an_object(self, tmp_path):
         self.refused(toolchain.compile_c(tmp_path, toolchain.KERNEL), "ET_REL", "check the linked kernel")
 
+    @pytest.mark.parametrize("command", ["objcopy --only-keep-debug", "llvm-objcopy-19 --only-keep-debug", "objcopy --extract-symbol"])
+    def test_debug_information_that_is_kept_apart(self, good, tmp_path, command):
+        toolchain.run([*command.split(), str(good), str(tmp_path / "good.debug")])
+        self.refused(tmp_path / "good.debug", "it holds no program", "check the kernel itself")
+
     def test_a_truncated_file(self, good):
         whole = good.read_bytes()
         for length in (5, 16, 63, 64, 200, len(whole) // 2, len(whole) - 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import toolchain
+from check import code_builds
 from check.builds import BY_HAND, VARIABLES, judge, rules, script
 from check.test_rules import LINKERS, only
 from check.test_segments import LOW, TRIPLES
@@ -211,6 +212,48 @@ class TestT22TlsRegister:
         report = self.judge(tmp_path, "x86_64", self.SOURCE)
         assert "T22" in {item.rule for item in report.not_judged}
 
+    @pytest.mark.parametrize(
+        ("arch", "register", "flags"),
+        [
+            *(("aarch64", "TPIDR_EL1", ("-mtp=el1", level)) for level in ("-O0", "-O2")),
+            *(("arm", "TPIDRPRW", ("-mtp=tpidrprw", mode, level)) for mode in ("-marm", "-mthumb") for level in ("-O0", "-O2")),
+        ],
+    )
+    def test_the_register_that_an_option_names(self, tmp_path, arch, register, flags):
+        for base, expected in ((register, {"T22"}), (self.TAKEN[arch], set())):
+            report = judge_for(tmp_path, arch, self.SOURCE + toolchain.note(arch=arch, base_register=base), self.TEXT, compile=flags)
+            assert (rules(report), [item for item in report.not_judged if item.rule == "T22"]) == (expected, [])
+
+    @pytest.mark.parametrize("mode", ["-marm", "-mthumb"])
+    def test_the_register_that_a_function_of_the_kernels_reads(self, tmp_path, mode):
+        function = '__attribute__((naked)) void __aeabi_read_tp(void) { __asm__("mrc p15, 0, r0, c13, c0, 4\\n bx lr"); }\n'
+        for base, expected in (("TPIDRPRW", {"T22"}), ("TPIDRURO", set())):
+            source = self.SOURCE + function + toolchain.note(arch="arm", base_register=base)
+            assert rules(judge_for(tmp_path, "arm", source, self.TEXT, compile=("-mtp=soft", mode))) == expected
+
+    @pytest.mark.parametrize("arch", ["aarch64", "arm"])
+    def test_storage_that_no_code_reads(self, tmp_path, arch):
+        source = toolchain.KERNEL + VARIABLES + "_Thread_local int own = 1;\n" + toolchain.note(arch=arch, base_register=self.TAKEN[arch])
+        report = self.judge(tmp_path, arch, source)
+        assert report.findings == ()
+        assert "which register -mtp chose" in next(item.reason for item in report.not_judged if item.rule == "T22")
+
+    @pytest.mark.parametrize("build", [build for build in code_builds.BUILDS if build.arch in ("aarch64", "arm")], ids=lambda build: build.label)
+    def test_beside_the_accessors_of_the_runtime(self, tmp_path, build):
+        """They read the base register, and add to it."""
+        source = """
+thread_local unsigned own = 1;
+struct Table { unsigned entries[100]; };
+PERCPU_DEFINE(Table, table);
+PERCPU_DEFINE(unsigned, x, 2);
+extern "C" unsigned use() { x.add_current(1); return ++own + table.current_ptr()->entries[7] + x.read_current(); }
+"""
+        taken, free = self.TAKEN[build.arch], self.FREE[build.arch]
+        for register, expected in ((taken, {"T22"}), (free, set())):
+            features = f"base-register={register}"
+            objects = code_builds.compile_with_runtime(tmp_path, build.compiler, source, features, *(("-mtp=cp15",) if build.arch == "arm" else ()))
+            assert rules(code_builds.link_with_runtime(tmp_path, build, objects, features)) == expected
+
 
 class TestT14DuplicateStorage:
     BOX = (
@@ -230,6 +273,10 @@ class TestT14DuplicateStorage:
         source = 'extern "C" void _start();\nvoid _start() {}\n__attribute__((section(".percpu.x"), used)) inline int percpu_storage_x = 1;\n'
         finding = only(judge_for(tmp_path, arch, source, zero_vma(), compile=("-std=c++20",), language="c++"), "T14")
         assert "an inline variable" in finding.message
+
+    def test_one_that_is_weak_by_an_attribute(self, tmp_path):
+        finding = only(judge(tmp_path, source=VARIABLES + toolchain.variable("weak", 1).replace("used", "used, weak")), "T14")
+        assert "per-CPU storage is weak, by an attribute or as an inline variable is:" in finding.message
 
     def test_a_header_with_a_static_one_is_a_note(self, tmp_path):
         mine = toolchain.compile_c(tmp_path, toolchain.KERNEL + toolchain.variable("x", 1).replace("int", "static int"))

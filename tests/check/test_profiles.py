@@ -134,13 +134,15 @@ class TestFaults:
         assert report.findings[0].found == "stride 0x240"
 
     def test_rust_on_arm_with_thread_local_storage(self, tmp_path):
-        source = "void _start(void) {}\n_Thread_local int t = 1;\n" + variable("__PERCPU_X", ".percpu", 4)
+        source = "_Thread_local int t = 1;\nint _start(void) { return t; }\n" + variable("__PERCPU_X", ".percpu", 4)
         (tmp_path / "x.c").write_text(source)
         sections = ".percpu : { _percpu_load_start = .; *(.percpu) _percpu_load_end = .; }"
         script = "SECTIONS { . = 0x8000; .text : { *(.text*) } .tdata : { *(.tdata) } " + sections + " }"
         (tmp_path / "x.ld").write_text(script)
         command = [
             "arm-none-eabi-gcc",
+            "-march=armv7-a",
+            "-mtp=cp15",
             "-nostdlib",
             "-ffreestanding",
             "-T",

@@ -58,6 +58,37 @@ class TestT05LostInitialValues:
         finding = only(judge(tmp_path, text, linker=linker), "T05")
         assert "between __bss_start and __bss_end" in finding.message
 
+    @pytest.mark.parametrize(
+        ("bounds", "level"),
+        [
+            *((bounds, "error") for bounds in ("_bss _ebss", "__BSS_START__ __BSS_END__", "bss_begin bss_end", "__start_bss __stop_bss")),
+            # What is not called .bss is cleared in most kernels, and not in all.
+            *((bounds, "warning") for bounds in ("edata end", "_edata _end", "__bss_start _end", "_edata __bss_end")),
+        ],
+    )
+    def test_cleared_by_other_names(self, tmp_path, linker, bounds, level):
+        finding = only(judge(tmp_path, self.cleared(*bounds.split()), linker=linker), "T05")
+        assert finding.level == level
+        assert "between {} and {}:".format(*bounds.split()) in finding.message
+
+    @pytest.mark.parametrize("behind", ["__bss_end = .;", "__bss_size = . - __bss_start;", "end = .;"])
+    def test_cleared_no_further_than_that(self, tmp_path, linker, behind):
+        """The template lies behind .bss here, and the end of all behind the template."""
+        bss = "  .early (NOLOAD) : { __bss_start = .; *(.early) }\n  %s\n" % behind
+        text = self.cleared("", "_end").replace("  . = ALIGN(4096);\n  _percpu_start", f"{bss}  . = ALIGN(4096);\n  _percpu_start", 1)
+        assert judge(tmp_path, text, VARIABLES + '__attribute__((section(".early,\\"aw\\",@nobits#"), used)) char early[64];\n', linker=linker).findings == ()
+
+    @pytest.mark.parametrize("start", ["clear_from", "__zero_start", "bss_of_kernel"])
+    def test_cleared_from_another_place_than_edata(self, tmp_path, linker, start):
+        text = self.cleared("_edata", "_end").replace("  .bss :", f"  {start} = .;\n  .bss :")
+        assert judge(tmp_path, text, linker=linker).findings == ()
+
+    @staticmethod
+    def cleared(start: str, end: str) -> str:
+        """The script with these symbols in front of the template and behind .bss."""
+        text = toolchain.HIGHER_HALF.replace("  __bss_start = .;\n", "").replace("  . = ALIGN(16);\n", (f"  {start} = .;\n" if start else "") + BY_HAND)
+        return text.replace("__bss_end", end)
+
     def test_a_segment_that_ends_early(self, tmp_path, linker):
         """No linker does this by itself; tools that work on the finished file do."""
         report = judge(tmp_path, linker=linker)
@@ -152,6 +183,17 @@ class TestT11StrideDisagreement:
         finding = only(judge(tmp_path, source=VARIABLES + toolchain.note(arch="riscv64")), "T11")
         assert (finding.found, finding.expected) == ("arch=riscv64 in the note", "x86_64, as the ELF header has it")
 
+    @pytest.mark.parametrize("form", ["elf32-i386", "elf32-x86-64"])
+    def test_a_kernel_for_64_bits_in_a_file_of_32(self, tmp_path, form):
+        """As loaders by Multiboot 1 take it."""
+        low = script(BY_HAND).replace("0xffffffff80000000", "0")
+        report = judge(tmp_path, low, VARIABLES + toolchain.note(arch="x86_64", layout="zero-vma", cache_line=64))
+        assert report.findings == ()
+        toolchain.run(["objcopy", "-O", form, report.file, str(tmp_path / "kernel.elf32")])
+        report = check(tmp_path / "kernel.elf32")
+        assert report.findings == ()
+        assert "judge the 64-bit file" in next(item.reason for item in report.not_judged if item.rule == "T11")
+
     def test_near_variables_beyond_reach(self, tmp_path):
         text = BY_HAND.replace("    _percpu_load_end = .;", "    _percpu_near_end = .;\n    _percpu_load_end = .;")
         finding = only(judge(tmp_path, text, VARIABLES + toolchain.note(near_reach=4)), "T11")
@@ -209,7 +251,13 @@ class TestT23AreasOverlap:
         assert "load address" in finding.found
 
 
-    @pytest.mark.parametrize("name", ["_end", "end", "__end__", "kernel_end", "__kernel_end", "_heap_start", "end_of_kernel_image"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("_end", "end", "__end__", "kernel_end", "__kernel_end", "_heap_start", "end_of_kernel_image"),
+            *("KERNEL_END", "__KERNEL_END__", "HEAP_START", "__kernel_image_end", "k_end", "_sheap", "__free_ram"),
+        ],
+    )
     @pytest.mark.parametrize("words", ["", "non-zero-vma", "pristine"])
     def test_areas_behind_the_end(self, tmp_path, words, name):
         """Where no section follows, GNU ld inserts behind it whatever stands there."""
@@ -241,6 +289,21 @@ class TestT25OutsideTemplate:
     def test_a_section_of_its_own(self, tmp_path):
         finding = only(judge(tmp_path, source=VARIABLES + toolchain.variable("stray", 1, ".data.stray")), "T25")
         assert "variable stray lies in .data" in finding.message
+
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_an_input_section_that_nothing_collects(self, tmp_path, linker):
+        """Not a variable of the macros: only the name of its section says what it was to be."""
+        source = VARIABLES + '__attribute__((section(".percpu.foo"), used)) int plain;\n'
+        misses = BY_HAND.replace("*(.percpu .percpu.*)", "*(.percpu .percpu.x .percpu.y)")
+        report = judge(tmp_path, misses, source, "--no-check-sections", linker=linker)
+        (finding,) = (finding for finding in report.findings if finding.rule == "T25")
+        assert (finding.level, finding.section, finding.found[:7]) == ("error", ".percpu.foo", "4 bytes")
+        assert judge(tmp_path, source=source, linker=linker).findings == ()
+
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_memory_that_is_reserved_under_such_a_name(self, tmp_path, linker):
+        text = script(BY_HAND).replace("  __bss_end", "  .percpu.stacks (NOLOAD) : AT(ADDR(.percpu.stacks) - KERNEL_VMA) { . += 4096; }\n  __bss_end")
+        assert judge(tmp_path, text, linker=linker).findings == ()
 
     @pytest.mark.parametrize("linker", LINKERS)
     def test_no_template_at_all(self, tmp_path, linker):

@@ -79,6 +79,11 @@ def check(
                 f"{image.path}: ELF type {image.type}: expected a linked program (ET_EXEC or ET_DYN)",
                 fix="check the linked kernel; objects have no layout yet",
             )
+        if _is_debug_file(image):
+            raise PercpuError(
+                f"{image.path}: it holds no program, only its debug information or its symbols: nothing of what is loaded has bytes in it",
+                fix="check the kernel itself, from which this file was made",
+            )
         layout = read_layout(image, asked, whose)._replace(budget=config.budget if budget is None else budget, baseline=old)
         read = _read_types(image, layout) if types else None
         said = [
@@ -96,6 +101,13 @@ def check(
         not_judged=tuple(item for item in said if isinstance(item, NotJudged)),
         types=read,
     )
+
+
+def _is_debug_file(image: Image) -> bool:
+    """Whether the file is what `objcopy --only-keep-debug` or `eu-strip -f` has kept, which make all that is loaded NOBITS
+    but the notes, or `objcopy --extract-symbol`, which makes all of it empty."""
+    allocated = [section for section in image.sections if section.is_allocated and section.type != "SHT_NOTE"]
+    return bool(allocated) and not any(section.has_bytes and section.size for section in allocated)
 
 
 def _find_profile(name: str | None, config: Config) -> Profile | None:

@@ -11,9 +11,8 @@ from percpu_tools.image import SHN_UNDEF, Image, Section, Symbol
 from percpu_tools.note import Note
 from percpu_tools.profiles import Profile
 
-# What is in the names of every profile's symbols and marked variables, and the bounds of .bss under the names that
-# kernels give them.
-_SYMBOLS = (b"percpu_", b"per_cpu_", b"__PERCPU_", b"bss")
+# What is in the names of every profile's symbols and marked variables.
+_SYMBOLS = (b"percpu_", b"per_cpu_", b"__PERCPU_")
 
 
 class Variable(NamedTuple):
@@ -56,7 +55,7 @@ class Layout(NamedTuple):
     start: int | None
     end: int | None
     # Every symbol of the linker script, `_percpu_...` by the name that this project gives it whatever the profile
-    # calls it, and the bounds of .bss by theirs.
+    # calls it.
     symbols: dict[str, Symbol]
     # All storage that the runtime's macros made, wherever it landed; none where the profile's do not mark it.
     storage: tuple[Symbol, ...]
@@ -220,10 +219,9 @@ def _profile(image: Image, note: Note | None, found: list[Symbol]) -> Profile:
 
 
 def _script(profile: Profile, found: Iterable[Symbol]) -> dict[str, Symbol]:
-    """The symbols of the linker script, by our names for them, and the bounds of .bss."""
+    """The symbols of the linker script, by our names for them."""
     by_name = {symbol.name: symbol for symbol in found}
-    script = {name: symbol for name, symbol in by_name.items() if "bss" in name}
-    script.update((ours, by_name[theirs]) for ours, theirs in profile.symbols.items() if theirs in by_name)
+    script = {ours: by_name[theirs] for ours, theirs in profile.symbols.items() if theirs in by_name}
     if profile.is_own:
         script.update((name, symbol) for name, symbol in by_name.items() if name.startswith("_percpu_"))
     return script

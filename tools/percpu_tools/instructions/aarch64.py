@@ -23,8 +23,13 @@ LDST_ABS_LO12_NC = (278, 284, 285, 286, 299)
 MOVZ = re.compile(rb"\xd2(?<=[\x80-\x9f]\xd2)", re.DOTALL)
 MOVZ_INTO = 3
 
-# mrs x, TPIDR_EL1; _EL0; RRO_EL0; _EL2; _EL3.
-_BASES = (0xD538D080, 0xD53BD040, 0xD53BD060, 0xD53CD040, 0xD53ED040)
+# mrs x, of these.
+_BASES = {0xD538D080: "TPIDR_EL1", 0xD53BD040: "TPIDR_EL0", 0xD53BD060: "TPIDRRO_EL0", 0xD53CD040: "TPIDR_EL2", 0xD53ED040: "TPIDR_EL3"}
+
+# The last byte of `add x, x, #0, lsl #12`. Compilers have no use for it but the upper half of an offset from the thread pointer,
+# which the linker fills in (aaelf64, R_AARCH64_TLSLE_ADD_TPREL_HI12): in the first 4 KiB it is 0.
+ADD_TPREL_HI12 = re.compile(rb"\x91(?<=[\x00-\x03]\x40\x91)", re.DOTALL)
+ADD_TPREL_HI12_INTO = 3
 
 _USES_LOOKED_AT = 16
 # The base is read within so many instructions of an offset's making, before it or behind.
@@ -94,6 +99,18 @@ def base_is_register(code: Bytes, home: Section, place: int, registers: frozense
         if _is_branch(word) or word & 31 == base and not _is_store(word):
             return False
     return False
+
+
+def thread_pointer(code: Bytes, home: Section, start: int) -> str | None:
+    """The thread ID register from which the operand of the `add` of ADD_TPREL_HI12 at `start` was read."""
+    operand = code.number(home, start, 4) >> 5 & 31
+    for address in range(start - 4, max(start - 4 * _USES_LOOKED_AT, home.address - 4), -4):
+        word = code.number(home, address, 4)
+        if base_read(word) == operand:
+            return _BASES[word & ~31]
+        if _is_branch(word) or word & 31 == operand and not _is_store(word):
+            return None
+    return None
 
 
 def used_directly(code: Bytes, home: Section, start: int) -> bool:

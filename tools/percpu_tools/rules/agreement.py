@@ -21,6 +21,10 @@ _FILES_NAMED = 3
 # A kernel has one kind of them, or by mistake two.
 _MOST_KINDS = 4
 
+# What `objcopy -O elf32-i386` or `-O elf32-x86-64` makes of a kernel for x86_64; QEMU loads no other by Multiboot ("Cannot load
+# x86-64 image, give a 32bit one", hw/i386/multiboot.c).
+_REWRAPPED = ("EM_386", "EM_X86_64")
+
 _RENDER = "render the fragment with percpu-ldscript in place of a section written by hand"
 
 
@@ -174,11 +178,16 @@ def _layout_against_profile(layout: Layout) -> Iterator[Finding]:
     )
 
 
-def _note_against_file(layout: Layout, image: Image) -> Iterator[Finding]:
+def _note_against_file(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     note = layout.note
     if note is None:
         return
-    if note.arch is not None and note.arch != layout.arch:
+    if note.arch == "x86_64" and image.elf_class == 32 and image.machine in _REWRAPPED:
+        yield NotJudged(
+            "what depends on the architecture: the file is a kernel for x86_64 that was made a 32-bit ELF file, for its loader; "
+            "judge the 64-bit file that it was made from"
+        )
+    elif note.arch is not None and note.arch != layout.arch:
         yield Finding(
             "error",
             "the runtime's note speaks of another architecture than the ELF header",

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from operator import attrgetter
 
 from percpu_tools import profiles, targets
 from percpu_tools.findings import Finding, NotJudged
-from percpu_tools.image import SHF_TLS, SHN_ABS, SHN_COMMON, Image, Section
+from percpu_tools.image import SHF_TLS, SHF_WRITE, SHN_ABS, SHN_COMMON, SHN_UNDEF, Image, Section, Symbol
 from percpu_tools.layout import Layout, variable_name
 from percpu_tools.rules import rule
 
-# How kernels name the bounds of what they clear at boot.
-_BSS_STARTS = ("__bss_start", "__bss_start__", "_bss_start", "bss_start", "_sbss", "__sbss", "sbss", "__bss_begin")
-_BSS_ENDS = ("__bss_end", "__bss_end__", "__bss_stop", "_bss_end", "bss_end", "_ebss", "__ebss", "ebss")
+# How kernels name the bounds of what they clear at boot, for `Image.symbols`, and exactly.
+_BSS = (b"bss", b"BSS")
+_IS_BSS_START = re.compile(r"_*(k|kernel_)?(bss(_?(start|begin))?|(start|begin)_?bss|sbss)_*", re.IGNORECASE)
+_IS_BSS_END = re.compile(r"_*(k|kernel_)?(bss_?(end|stop)|(end|stop)_?bss|ebss)_*", re.IGNORECASE)
+# Where no name speaks of .bss: JOS clears from `edata` to `end` (kern/init.c). Later versions of xv6 leave it to the loader.
+_DATA_ENDS = (rb"edata_*(?=\0)", rb"EDATA_*(?=\0)")
+_IS_DATA_END = re.compile(r"_*edata_*", re.IGNORECASE)
+_CLEARED = (b"zero", b"ZERO", b"clear", b"CLEAR")
 
-
-# How they name the end of all, for `Image.symbols`, and exactly.
-_ENDS = (rb"end_*(?=\0)", rb"end_of_kernel", rb"heap_(?:start|base|begin)", rb"ekernel(?=\0)")
-_IS_END = re.compile(r"_*(k|kernel_?|image_?)?end_*|_*end_of_kernel\w*|_*heap_(start|base|begin)_*|_*ekernel_*", re.IGNORECASE)
+# How they name the end of all, or where free memory begins. In small letters or in capitals: one pattern for both is slower.
+_ENDS = tuple(
+    spelt
+    for pattern in (rb"end_*(?=\0)", rb"end_of_kernel", rb"heap_?(?:start|base|begin)", rb"sheap_*(?=\0)", rb"ekernel_*(?=\0)", rb"free_ram")
+    for spelt in (pattern, pattern.upper())
+)
+_IS_END = re.compile(
+    r"_*(k_?|kernel_?|image_?|kernel_?image_?)?end_*|_*end_of_kernel\w*|_*heap_?(start|base|begin)_*|_*sheap_*|_*ekernel_*|_*free_ram(_?(start|base|begin))?_*",
+    re.IGNORECASE,
+)
+_IS_PLAIN_END = re.compile(r"_*end_*", re.IGNORECASE)
 
 
 @rule("T05", "lost-initial-values", "the template's initial values do not reach memory", needs_symbols=False, needs=(profiles.VALUES,))
@@ -38,7 +51,8 @@ def lost_initial_values(layout: Layout, image: Image) -> Iterator[Finding]:
       1. Remove (NOLOAD) from .percpu. To reserve memory for the other CPUs without bytes in the file,
          give it an output section of its own, as the fragment of percpu-ldscript does.
       2. With PHDRS in the script, name a PT_LOAD header behind .percpu (`} :data`).
-      3. Place the template before the symbol that marks the start of .bss.
+      3. Place the template before the symbol that marks the start of .bss, or `edata`, if that is what the
+         kernel clears from.
     """
     section = layout.section
     if not layout.has_areas or section is None or not layout.template_size:
@@ -77,7 +91,7 @@ def lost_initial_values(layout: Layout, image: Image) -> Iterator[Finding]:
             expected=bytes_expected,
             fix=(f"keep {section.name} in front of NOBITS sections of its segment",),
         )
-    yield from _cleared_at_boot(layout, section)
+    yield from _cleared_at_boot(layout, image, section)
 
 
 def _bytes_loaded(layout: Layout, image: Image, section: Section) -> int:
@@ -92,27 +106,57 @@ def _bytes_loaded(layout: Layout, image: Image, section: Section) -> int:
     return best
 
 
-def _cleared_at_boot(layout: Layout, section: Section) -> Iterator[Finding]:
-    if layout.loaded is None:
+def _cleared_at_boot(layout: Layout, image: Image, section: Section) -> Iterator[Finding]:
+    loaded, place = layout.loaded, layout.template_symbol
+    bounds = None if loaded is None else _cleared(image, loaded)
+    if loaded is None or bounds is None:
         return
-    place = layout.template_symbol
-    for start_name in _BSS_STARTS:
-        for end_name in _BSS_ENDS:
-            start, end = layout.value(start_name), layout.value(end_name)
-            if start is not None and end is not None and start <= layout.loaded < end:
-                yield Finding(
-                    "error",
-                    f"the template lies between {start_name} and {end_name}: code that clears .bss clears the initial values",
-                    symbol=place,
-                    section=section.name,
-                    found=f"{place} at {layout.loaded:#x}, {start_name} at {start:#x}, {end_name} at {end:#x}",
-                    expected=f"{place} below {start_name} or not below {end_name}",
-                    fix=(
-                        f"write `. = .;` before `{start_name} = .;` in the linker script: GNU ld inserts in front of it",
-                        "write INCLUDE percpu.ld there (percpu-ldscript --mode include)",
-                    ),
-                )
-                return
+    start, end = bounds
+    is_named = _IS_BSS_START.fullmatch(start.name) and _IS_BSS_END.fullmatch(end.name)
+    yield Finding(
+        "error" if is_named else "warning",
+        f"the template lies between {start.name} and {end.name}: code that clears {'.bss' if is_named else 'from the one to the other'} clears the initial values",
+        symbol=place,
+        section=section.name,
+        found=f"{place} at {loaded:#x}, {start.name} at {start.value:#x}, {end.name} at {end.value:#x}",
+        expected=f"{place} below {start.name} or not below {end.name}",
+        fix=(
+            f"write `. = .;` before `{start.name} = .;` in the linker script: GNU ld inserts in front of it",
+            "write INCLUDE percpu.ld there (percpu-ldscript --mode include)",
+        ),
+    )
+
+
+def _cleared(image: Image, loaded: int) -> tuple[Symbol, Symbol] | None:
+    """The bounds of what the kernel clears at boot, where `loaded` lies between them."""
+    of_bss = _of_script(image, _BSS)
+    starts = [symbol for symbol in of_bss if _IS_BSS_START.fullmatch(symbol.name)]
+    ends = [symbol for symbol in of_bss if _IS_BSS_END.fullmatch(symbol.name)]
+    # A name that is not known here may be what the kernel goes by, a size for one.
+    is_known = len(starts) + len(ends) == len(of_bss)
+    if not starts and is_known:
+        starts = [symbol for symbol in _of_script(image, _DATA_ENDS) if _IS_DATA_END.fullmatch(symbol.name)]
+        if starts and _of_script(image, _CLEARED):
+            return None
+    start = max((symbol for symbol in starts if symbol.value <= loaded), key=attrgetter("value"), default=None)
+    if start is None:
+        return None
+    if not ends and is_known:
+        ends = [symbol for symbol in _of_script(image, _ENDS) if _IS_PLAIN_END.fullmatch(symbol.name)]
+    end = min((symbol for symbol in ends if symbol.value >= start.value), key=attrgetter("value"), default=None)
+    return None if end is None or end.value <= loaded else (start, end)
+
+
+def _of_script(image: Image, patterns: Iterable[bytes]) -> list[Symbol]:
+    """The symbols with those patterns in their names that a linker script may have defined; labels in code are none."""
+    found = []
+    for symbol in image.symbols(patterns):
+        home = image.section_at(symbol.section)
+        in_code = home is not None and home.is_executable and not home.flags & SHF_WRITE and home.address <= symbol.value < home.end
+        is_plain = symbol.type in ("NOTYPE", "OBJECT") and not symbol.size and symbol.section != SHN_UNDEF and symbol.name.isidentifier()
+        if is_plain and not in_code:
+            found.append(symbol)
+    return found
 
 
 @rule("T23", "areas-overlap", "the areas overlap other sections, or the file grows with CPU_NUM")
@@ -304,6 +348,7 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
         sections = " or ".join(layout.profile.sections) or "of per-CPU data"
         bounds = " and ".join(layout.name_of(symbol) for symbol in ("_percpu_load_start", "_percpu_load_end"))
         yield NotJudged(f"profile {layout.profile.name} does not fit the file: there is no section {sections}, and no symbols {bounds} in one")
+    told = set()
     for symbol in layout.storage:
         inside = (
             layout.section is not None
@@ -315,6 +360,7 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
         if inside:
             continue
         home = image.section_at(symbol.section)
+        told.add(symbol.section)
         where = home.name if home else {SHN_ABS: "an absolute address", SHN_COMMON: "COMMON"}.get(symbol.section, "no section")
         expected = f"a section {' or '.join(layout.profile.sections) or 'of their own'} with the template; there is none"
         if layout.section is not None and layout.load_start is not None and layout.load_end is not None:
@@ -330,4 +376,27 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
                 "collect its input section in the linker script: *(.percpu .percpu.*), or link with the fragment of percpu-ldscript",
                 "define it with PERCPU_DEFINE, without a section of its own",
             ),
+        )
+    if layout.profile.is_own and layout.section is not None:
+        yield from _left_over(layout, image, layout.section, told)
+
+
+def _left_over(layout: Layout, image: Image, template: Section, told: Collection[int]) -> Iterator[Finding]:
+    """What was placed in .percpu.NAME by hand, under whatever name, and has become an output section of its own."""
+    for section in image.sections:
+        if not section.name.startswith(".percpu.") or section.number in (template.number, *told):
+            continue
+        # Memory without bytes has no initial value to copy: somebody has reserved it. What linkers make of variables has bytes.
+        if not (section.is_allocated and section.has_bytes and section.size):
+            continue
+        # A script may make the template of several output sections.
+        if layout.load_start is not None and layout.load_end is not None and layout.load_start <= section.address <= section.end <= layout.load_end:
+            continue
+        yield Finding(
+            "error",
+            f"{section.shown} is an output section of its own, outside the template: no area has a copy of what is in it",
+            section=section.name,
+            found=f"{section.size} bytes at {section.address:#x}",
+            expected=f"all of .percpu.* in {template.name}",
+            fix=("collect it in the linker script: *(.percpu .percpu.*), or link with the fragment of percpu-ldscript",),
         )

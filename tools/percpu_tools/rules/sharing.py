@@ -107,8 +107,9 @@ def duplicate_storage(layout: Layout, image: Image) -> Iterator[Finding]:
       A per-CPU variable has one storage in the program. An inline variable or a static member of a template
       is emitted by every file that uses it, in a COMDAT group: GCC refuses the section for it (section
       type conflict) or puts it into another one, Clang takes it and leaves it to the linker which copy, with
-      which initial value, stays. And a variable with internal linkage in a header gives each file that
-      includes it a variable of its own: what one file writes, the other never reads.
+      which initial value, stays; as it is with __attribute__((weak)). And a variable with internal linkage in
+      a header gives each file that includes it a variable of its own: what one file writes, the other
+      never reads.
 
     Reproduce
       template <class T> struct Box { __attribute__((section(".percpu"))) static inline int percpu_storage_count; };
@@ -131,7 +132,13 @@ def duplicate_storage(layout: Layout, image: Image) -> Iterator[Finding]:
             continue
         home = image.section_at(symbol.section)
         where = home.name if home else "no section"
-        kind = "a template's variable" if of_template else "an inline variable"
+        if of_template:
+            kind = "a template's variable"
+        elif symbol.binding == "UNIQUE":
+            kind = "an inline variable"
+        else:
+            # So are Clang's inline variables, and GCC's with -fno-gnu-unique.
+            kind = "weak, by an attribute or as an inline variable is"
         yield Finding(
             "warning",
             f"per-CPU storage is {kind}: which file's copy and initial value stays is left to the linker",
