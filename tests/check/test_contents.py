@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 import toolchain
+from check import code_builds
 from check.builds import BY_HAND, VARIABLES, judge, rules, script
 from check.test_rules import LINKERS, only
 from check.test_segments import LOW, TRIPLES
+from cxx.compilers import ALL
 from percpu_tools import check
+
+X86_64 = [compiler for compiler in ALL if compiler.arch == "x86_64"]
 
 
 def in_template(declaration: str, name: str) -> str:
@@ -184,6 +188,32 @@ class TestT15ConstructorTouchesTemplate:
         report = judge_for(tmp_path, arch, self.GOOD, text, language="c++")
         assert report.findings == ()
         assert [item.rule for item in report.not_judged] == ["T08", "T15"]
+
+    @pytest.mark.parametrize("compiler", X86_64, ids=lambda compiler: compiler.label)
+    def test_accessors_in_constructors(self, tmp_path, compiler):
+        """In the image, they take the variable's address relative to the program counter, and add the base to it."""
+        source = (
+            "PERCPU_DEFINE(size_t, counter, 1);\n"
+            "struct First { First() { *counter.remote_ptr(0) = 5; } } first;\n"
+            "struct Sum { size_t sum = counter.sum(); } sum;\n"
+            "struct Offset { size_t offset = counter.offset() + counter.symbol_vma(); } offset;\n"
+        )
+        objects = code_builds.compile_with_runtime(tmp_path, compiler, source, "non-zero-vma", "-O2")
+        for linker in LINKERS:
+            for kept in (code_builds.KEPT, ()):
+                build = code_builds.Build(compiler, linker)
+                report = code_builds.link_with_runtime(tmp_path, build, objects, "non-zero-vma", *kept)
+                assert report.findings == ()
+                assert [item.rule for item in report.not_judged] == (["T15"] if kept else ["T08", "T15"])
+
+    @pytest.mark.parametrize("flags", [(), ("--emit-relocs",)], ids=["code", "relocations"])
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_an_address_at_0_that_is_relative_to_the_program_counter(self, tmp_path, linker, flags):
+        source = self.GOOD.replace("elsewhere = wanted", "*elsewhere = &percpu_storage_x + wanted")
+        kernel = compile_cxx(tmp_path, source, "-fpie")
+        done = toolchain.try_link(tmp_path, [kernel], [zero_vma("0x200000").replace(*self.TABLE)], *flags, linker=linker)
+        assert done.returncode == 0, done.stderr
+        assert rules(check(tmp_path / "kernel.elf")) == {"T15"}
 
 
 class TestT22TlsRegister:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from typing import NamedTuple
 
+from percpu_tools.code import Bytes
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_ALLOC, Image, Section, Symbol
+from percpu_tools.instructions import x86_64
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
@@ -32,6 +35,16 @@ _PC_RELATIVE = {
     "loongarch64": (71, 103),  # PCALA_HI20, PCREL20_S2
     "x86_64": (2, 9, 41, 42),  # PC32, GOTPCREL, GOTPCRELX, REX_GOTPCRELX
 }
+# Those of them that make the address of a word in the global offset table, which holds the symbol's address.
+_OF_TABLE = (9, 41, 42)
+
+
+class _Access(NamedTuple):
+    """A place in a constructor that names the template. `is_address`: all that is seen is that it takes the address."""
+
+    place: int
+    function: Symbol
+    is_address: bool
 
 
 @rule("T15", "constructor-touches-template", "a constructor accesses per-CPU storage at its link-time address")
@@ -54,7 +67,8 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
 
     Evidence
       Relocations of the code, where the link keeps them (--emit-relocs); on x86_64 the instructions
-      that are relative to the program counter too.
+      that are relative to the program counter too. In the in-image layout an accessor takes the address as
+      well (`lea` on x86_64), and adds the base to it: there only x86_64's loads and stores are judged.
     """
     section = layout.section
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
@@ -66,10 +80,11 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
         return
     functions = list(_functions(image, starts))
     kept = _kept(image)
-    hits = list(_relocated_accesses(layout, image, section, functions, kept))
-    if not hits and layout.arch == "x86_64":
-        hits = list(_relative_accesses(layout, image, functions))
-    for place, function in hits[:1]:
+    accesses = list(_relocated_accesses(layout, image, section, functions, kept))
+    if layout.arch == "x86_64" and all(access.is_address for access in accesses):
+        accesses += _relative_accesses(layout, image, functions)
+    hits = [access for access in accesses if not access.is_address]
+    for place, function, _ in hits[:1]:
         yield Finding(
             "error",
             f"the constructor {function.name or hex(function.value)} accesses per-CPU storage at its link-time address",
@@ -86,7 +101,7 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
         return
     if not kept:
         yield NotJudged(f"{len(starts)} constructors in {tables[0].name}, and no relocations kept that tell what they access; link with --emit-relocs")
-    elif layout.layout != "zero-vma" and layout.arch != "x86_64":
+    elif accesses or layout.layout != "zero-vma" and layout.arch != "x86_64":
         yield NotJudged(f"{len(starts)} constructors in {tables[0].name}: in the in-image layout their accesses look like those of accessors")
 
 
@@ -95,7 +110,8 @@ def accesses_of_constructors(layout: Layout, image: Image) -> list[tuple[int, Sy
     _, starts = _constructors(image)
     if layout.section is None or not starts:
         return []
-    return list(_relocated_accesses(layout, image, layout.section, list(_functions(image, starts)), _kept(image)))
+    accesses = _relocated_accesses(layout, image, layout.section, list(_functions(image, starts)), _kept(image))
+    return [(access.place, access.function) for access in accesses if not access.is_address]
 
 
 def _constructors(image: Image) -> tuple[list[Section], list[int]]:
@@ -133,10 +149,11 @@ def _functions(image: Image, starts: list[int]) -> Iterator[Symbol]:
 
 def _relocated_accesses(
     layout: Layout, image: Image, section: Section, functions: list[Symbol], kept: list[Section]
-) -> Iterator[tuple[int, Symbol]]:
+) -> Iterator[_Access]:
     types = _PC_RELATIVE.get(layout.arch or "", ())
     if layout.layout != "zero-vma" and layout.arch != "x86_64":
         return
+    bytes_ = Bytes(image)
     for table in kept:
         home = image.section_at(table.info)
         mine = [function for function in functions if home is not None and function.section == home.number]
@@ -151,7 +168,10 @@ def _relocated_accesses(
                 continue
             function = mine[at]
             if relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
-                yield relocation.offset, function
+                is_address = layout.layout != "zero-vma" and (
+                    relocation.type in _OF_TABLE or x86_64.addressing(bytes_, home, relocation.offset, is_relative=True) == "lea"
+                )
+                yield _Access(relocation.offset, function, is_address)
 
 
 def _through_base(image: Image, home: Section, place: int) -> bool:
@@ -161,13 +181,14 @@ def _through_base(image: Image, home: Section, place: int) -> bool:
     return _SEGMENT_PREFIX.search(image.data(home, max(place - 8, home.address), min(8, place - home.address))) is not None
 
 
-def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) -> Iterator[tuple[int, Symbol]]:
+def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) -> Iterator[_Access]:
     """The x86_64 instructions that address the template relative to the program counter.
 
     Every four bytes of the function are tried as a displacement, behind a ModRM byte that says so (SDM vol. 2A,
     2.2.1.6), and with each length that an immediate behind it may have.
     """
     assert layout.load_start is not None and layout.load_end is not None
+    bytes_ = Bytes(image)
     examined = 0
     for function in functions:
         home = image.section_at(function.section)
@@ -178,8 +199,9 @@ def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) ->
         for at in range(1, len(code) - 3):
             if code[at - 1] & 0xC7 != 0x05:
                 continue
-            displacement = int.from_bytes(code[at : at + 4], "little", signed=True)
-            ends = (function.value + at + 4 + immediate + displacement for immediate in (0, 1, 2, 4))
-            inside = any(layout.load_start <= end < layout.load_end for end in ends)
-            if inside and not _through_base(image, home, function.value + at):
-                yield function.value + at, function
+            place = function.value + at
+            target = place + 4 + int.from_bytes(code[at : at + 4], "little", signed=True)
+            is_lea = x86_64.addressing(bytes_, home, place, is_relative=True) == "lea"
+            inside = any(layout.load_start <= target + immediate < layout.load_end for immediate in ((0,) if is_lea else (0, 1, 2, 4)))
+            if inside and not _through_base(image, home, place):
+                yield _Access(place, function, is_address=is_lea and layout.layout != "zero-vma")
