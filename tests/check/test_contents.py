@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import toolchain
 from check import code_builds
@@ -10,6 +12,9 @@ from check.test_rules import LINKERS, only
 from check.test_segments import LOW, TRIPLES
 from cxx.compilers import ALL
 from percpu_tools import check
+from percpu_tools.code import Bytes
+from percpu_tools.image import Image
+from percpu_tools.instructions import x86_64
 
 X86_64 = [compiler for compiler in ALL if compiler.arch == "x86_64"]
 
@@ -205,6 +210,42 @@ class TestT15ConstructorTouchesTemplate:
                 report = code_builds.link_with_runtime(tmp_path, build, objects, "non-zero-vma", *kept)
                 assert report.findings == ()
                 assert [item.rule for item in report.not_judged] == (["T15"] if kept else ["T08", "T15"])
+
+    # Compilers address `x` in these relative to the program counter, with immediates of every size, and without one.
+    ACCESSES = ("x = y;", "y = x;", "x = 7;", "x += 3;", "x += 70000;", "x *= 5;", "x <<= 3;", "if (x & 64) y = 1;", "y = x * 1000;")
+    FOUR = "".join(
+        f"{type} ordinary_{number} = 1;\n{type} percpu_storage_{number} = 1;\nvolatile {type} y_{number} = 1;\n"
+        for number, type in enumerate(("char", "short", "int", "long"))
+    ).replace("percpu", '__attribute__((section(".percpu.x"), used)) percpu')
+
+    @pytest.mark.parametrize("compiler", ["g++", "clang++-19"])
+    def test_which_address_an_instruction_names(self, tmp_path, compiler):
+        statements = [re.sub(r"\bx\b", f"percpu_storage_{number}", access).replace("y", f"y_{number}") for number in range(4) for access in self.ACCESSES]
+        functions = "".join(f"void f{number}() {{ {statement} }}\n" for number, statement in enumerate(statements))
+        kernel = compile_cxx(tmp_path, f'extern "C" void _start();\nvoid _start() {{}}\n{self.FOUR}{functions}', compiler=compiler)
+        toolchain.try_link(tmp_path, [kernel], [in_image("0x200000")], linker="lld")
+        listing = toolchain.run(["objdump", "-dw", str(tmp_path / "kernel.elf")]).stdout
+        found = re.findall(r"^ *(\w+):\t((?:\w\w )+).*\(%rip\).*# (\w+)", listing, re.MULTILINE)
+        assert len(found) > len(statements)
+        with Image(tmp_path / "kernel.elf") as image:
+            home, bytes_ = image.section(".text"), Bytes(image)
+            for start, encoded, shown in found:
+                instruction, target = bytes.fromhex(encoded), int(shown, 16)
+                behind = target - int(start, 16) - len(instruction)
+                at = instruction.rindex(behind.to_bytes(4, "little", signed=True))
+                assert x86_64.relative_target(bytes_, home, int(start, 16) + at) == target, encoded
+
+    @pytest.mark.parametrize("flags", [(), ("--emit-relocs",)], ids=["code", "relocations"])
+    @pytest.mark.parametrize("linker", LINKERS)
+    @pytest.mark.parametrize("name, expected", [("percpu_storage_0", {"T15"}), ("last", set())])
+    def test_a_word_in_front_of_the_template_is_none_of_it(self, tmp_path, linker, flags, name, expected):
+        source = f'extern "C" void _start();\nvoid _start() {{}}\n{self.FOUR}__attribute__((section(".last"))) static int last = 1;\n'
+        source += f"struct Access {{ Access() {{ {name} = y_2; }} }} access;\n__attribute__((used)) int get() {{ return last; }}\n"
+        text = in_image("0x200000").replace(*self.TABLE).replace("  _percpu_start = .;\n", "")
+        text = text.replace(".percpu : { ", ".percpu : { *(.last) _percpu_start = .; ")
+        done = toolchain.try_link(tmp_path, [compile_cxx(tmp_path, source)], [text], *flags, linker=linker)
+        assert done.returncode == 0, done.stderr
+        assert rules(check(tmp_path / "kernel.elf")) & {"T15"} == expected
 
     @pytest.mark.parametrize("flags", [(), ("--emit-relocs",)], ids=["code", "relocations"])
     @pytest.mark.parametrize("linker", LINKERS)

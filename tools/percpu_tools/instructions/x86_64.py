@@ -1,6 +1,7 @@
 """x86_64: what the bytes in front of a displacement or an immediate say of it.
 
-Source: Intel SDM, volume 2, 2.1 (instruction format, ModR/M and SIB bytes), 2.2.1.6 (RIP-relative addressing).
+Source: Intel SDM, volume 2, 2.1 (instruction format, ModR/M and SIB bytes), 2.2.1.6 (RIP-relative addressing), and
+the opcode maps of appendix A (which instructions have an immediate).
 """
 
 from __future__ import annotations
@@ -43,6 +44,31 @@ def addressing(code: Bytes, home: Section, place: int, is_relative: bool) -> str
     if _SEGMENT.search(opcode):
         return "segment"
     return "lea" if opcode[-1] == _LEA and opcode[-2:-1] != b"\x0f" else "memory"
+
+
+# The opcodes that have an immediate of a byte behind the displacement, and those that have one as wide as the operand.
+_WITH_BYTE = re.compile(
+    rb"(?:\x0f\x3a.|\x0f[\x70-\x73\xa4\xac\xba\xc2\xc4-\xc6]|(?<!\x0f)[\x6b\x80\x83\xc0\xc1\xc6])\Z", re.DOTALL
+)
+_WITH_OPERAND = re.compile(rb"(?<!\x0f)[\x69\x81]\Z")
+_MOV_IMMEDIATE = 0xC7
+# Group 3: of its instructions, `test` has one.
+_GROUP_3 = re.compile(rb"(?<!\x0f)[\xf6\xf7]\Z")
+_OF_16_BITS = re.compile(rb"\x66[\x40-\x4f]?.\Z", re.DOTALL)
+
+
+def relative_target(code: Bytes, home: Section, place: int) -> int:
+    """The address that an instruction names by the displacement at `place`, which counts from its own end."""
+    front = _before(code, home, place, 12)
+    opcode, digit = front[:-1], front[-1] >> 3 & 7
+    is_test = digit < 2 and _GROUP_3.search(opcode) is not None
+    immediate = 0
+    if _WITH_BYTE.search(opcode) or is_test and opcode[-1] & 1 == 0:
+        immediate = 1
+    # The other one whose opcode ends so, 0F C7 (group 9), has no digit of 0.
+    elif is_test or _WITH_OPERAND.search(opcode) or digit == 0 and opcode[-1:] == bytes([_MOV_IMMEDIATE]):
+        immediate = 2 if _OF_16_BITS.search(opcode) else 4
+    return place + 4 + immediate + int.from_bytes(code.at(home, place, 4), "little", signed=True)
 
 
 def is_wide_access(code: Bytes, home: Section, place: int) -> bool:

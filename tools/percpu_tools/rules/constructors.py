@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from percpu_tools.code import Bytes
 from percpu_tools.findings import Finding, NotJudged
-from percpu_tools.image import SHF_ALLOC, Image, Section, Symbol
+from percpu_tools.image import SHF_ALLOC, Image, Relocation, Section, Symbol
 from percpu_tools.instructions import x86_64
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
@@ -108,7 +108,7 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
 def accesses_of_constructors(layout: Layout, image: Image) -> list[tuple[int, Symbol]]:
     """The places at which constructors access the template, as kept relocations tell, with the constructors."""
     _, starts = _constructors(image)
-    if layout.section is None or not starts:
+    if layout.section is None or layout.load_start is None or layout.load_end is None or not starts:
         return []
     accesses = _relocated_accesses(layout, image, layout.section, list(_functions(image, starts)), _kept(image))
     return [(access.place, access.function) for access in accesses if not access.is_address]
@@ -150,6 +150,7 @@ def _functions(image: Image, starts: list[int]) -> Iterator[Symbol]:
 def _relocated_accesses(
     layout: Layout, image: Image, section: Section, functions: list[Symbol], kept: list[Section]
 ) -> Iterator[_Access]:
+    assert layout.load_start is not None and layout.load_end is not None
     types = _PC_RELATIVE.get(layout.arch or "", ())
     if layout.layout != "zero-vma" and layout.arch != "x86_64":
         return
@@ -167,11 +168,20 @@ def _relocated_accesses(
             if at < 0 or relocation.type not in types or symbol is None or symbol.section != section.number:
                 continue
             function = mine[at]
-            if relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
+            inside = layout.load_start <= _target(layout, bytes_, home, relocation, symbol) < layout.load_end
+            if inside and relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
                 is_address = layout.layout != "zero-vma" and (
                     relocation.type in _OF_TABLE or x86_64.addressing(bytes_, home, relocation.offset, is_relative=True) == "lea"
                 )
                 yield _Access(relocation.offset, function, is_address)
+
+
+def _target(layout: Layout, bytes_: Bytes, home: Section, relocation: Relocation, symbol: Symbol) -> int:
+    """The address that the relocation's instruction names: the symbol may be that of a section with other things in it."""
+    if layout.arch != "x86_64":
+        # ARM keeps the addend in the instruction (SHT_REL).
+        return symbol.value + (relocation.addend or 0)
+    return symbol.value if relocation.type in _OF_TABLE else x86_64.relative_target(bytes_, home, relocation.offset)
 
 
 def _through_base(image: Image, home: Section, place: int) -> bool:
@@ -185,7 +195,7 @@ def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) ->
     """The x86_64 instructions that address the template relative to the program counter.
 
     Every four bytes of the function are tried as a displacement, behind a ModRM byte that says so (SDM vol. 2A,
-    2.2.1.6), and with each length that an immediate behind it may have.
+    2.2.1.6).
     """
     assert layout.load_start is not None and layout.load_end is not None
     bytes_ = Bytes(image)
@@ -200,8 +210,7 @@ def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) ->
             if code[at - 1] & 0xC7 != 0x05:
                 continue
             place = function.value + at
-            target = place + 4 + int.from_bytes(code[at : at + 4], "little", signed=True)
-            is_lea = x86_64.addressing(bytes_, home, place, is_relative=True) == "lea"
-            inside = any(layout.load_start <= target + immediate < layout.load_end for immediate in ((0,) if is_lea else (0, 1, 2, 4)))
+            inside = layout.load_start <= x86_64.relative_target(bytes_, home, place) < layout.load_end
             if inside and not _through_base(image, home, place):
+                is_lea = x86_64.addressing(bytes_, home, place, is_relative=True) == "lea"
                 yield _Access(place, function, is_address=is_lea and layout.layout != "zero-vma")
