@@ -194,6 +194,30 @@ class TestT15ConstructorTouchesTemplate:
         assert report.findings == ()
         assert [item.rule for item in report.not_judged] == ["T08", "T15"]
 
+    # The table inside another section: with the bounds that whoever calls the constructors needs, or without them.
+    HOMES = {
+        ".init_array": "__init_array_start = .; KEEP(*(.init_array .init_array.*)) __init_array_end = .;",
+        ".ctors": "__CTOR_LIST__ = .; KEEP(*(.ctors .ctors.*)) __CTOR_END__ = .;",
+        "without bounds": "KEEP(*(.init_array .init_array.*))",
+    }
+
+    @pytest.mark.parametrize("arch", TRIPLES)
+    @pytest.mark.parametrize("home", HOMES)
+    def test_a_table_inside_another_section(self, tmp_path, arch, home):
+        flags = {"arm": ("-fpie",)}.get(arch, ("-mcmodel=medany", "-mno-relax") if "riscv" in arch else ())
+        flags += ("-fno-use-init-array",) if home == ".ctors" else ()
+        by_hand = self.SOURCE.replace("= wanted + 1", "= 1") + "__attribute__((constructor)) static void early() { percpu_storage_x = wanted; }\n"
+        for source, name in ((self.SOURCE, "_GLOBAL__sub_I_kernel.cpp"), (by_hand, "_ZL5earlyv")):
+            if name == "_ZL5earlyv" and home == "without bounds":
+                continue
+            for layout in (zero_vma, in_image):
+                text = layout("0x200000").replace("*(.rodata .rodata.*)", f"*(.rodata .rodata.*) {self.HOMES[home]}")
+                report = judge_for(tmp_path, arch, source, text, "--emit-relocs", compile=flags, language="c++")
+                if layout is zero_vma or arch == "x86_64":
+                    assert only(report, "T15").symbol == name
+                else:
+                    assert rules(report) <= {"T08"} and "T15" in {item.rule for item in report.not_judged}
+
     @pytest.mark.parametrize("compiler", X86_64, ids=lambda compiler: compiler.label)
     def test_accessors_in_constructors(self, tmp_path, compiler):
         """In the image, they take the variable's address relative to the program counter, and add the base to it."""

@@ -9,12 +9,18 @@ from typing import NamedTuple
 
 from percpu_tools.code import Bytes
 from percpu_tools.findings import Finding, NotJudged
-from percpu_tools.image import SHF_ALLOC, Image, Relocation, Section, Symbol
+from percpu_tools.image import SHF_ALLOC, SHN_UNDEF, Image, Relocation, Section, Symbol
 from percpu_tools.instructions import x86_64
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
 _TABLES = (".init_array", ".preinit_array", ".ctors")
+
+# A script may put them into a section of another name. These bounds it has to give to the code that calls them
+# (gABI, "Initialization and Termination Functions"; GCC Internals, "How Initialization Functions Are Handled").
+_BOUNDS = (("__preinit_array_start", "__preinit_array_end"), ("__init_array_start", "__init_array_end"), ("__CTOR_LIST__", "__CTOR_END__"))
+# And so GCC and Clang call the function that initializes a file's variables, or those of one priority.
+_OF_FILE = rb"_GLOBAL__(?:sub_)?I[_.]"
 
 # Without a symbol of its own, a constructor's end is not known; it is not looked at further than this.
 _LONGEST = 0x10000
@@ -37,6 +43,15 @@ _PC_RELATIVE = {
 }
 # Those of them that make the address of a word in the global offset table, which holds the symbol's address.
 _OF_TABLE = (9, 41, 42)
+
+
+class _Constructors(NamedTuple):
+    """The addresses of the constructors, and the section in which these, or else they themselves, were found."""
+
+    where: str
+    starts: list[int]
+    # Whether there is a table that a loader fills.
+    is_for_loader: bool
 
 
 class _Access(NamedTuple):
@@ -73,10 +88,11 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
     section = layout.section
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
         return
-    tables, starts = _constructors(image)
+    where, starts, is_for_loader = _constructors(image)
+    by_loader = NotJudged(f"the constructors' addresses are put into {where} by the loader")
     if not starts:
-        if tables and image.type == "ET_DYN":
-            yield NotJudged("the constructors' addresses are put into .init_array by the loader")
+        if is_for_loader:
+            yield by_loader
         return
     functions = list(_functions(image, starts))
     kept = _kept(image)
@@ -100,25 +116,49 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
     if hits:
         return
     if not kept:
-        yield NotJudged(f"{len(starts)} constructors in {tables[0].name}, and no relocations kept that tell what they access; link with --emit-relocs")
+        yield NotJudged(f"{len(starts)} constructors in {where}, and no relocations kept that tell what they access; link with --emit-relocs")
     elif accesses or layout.layout != "zero-vma" and layout.arch != "x86_64":
-        yield NotJudged(f"{len(starts)} constructors in {tables[0].name}: in the in-image layout their accesses look like those of accessors")
+        yield NotJudged(f"{len(starts)} constructors in {where}: in the in-image layout their accesses look like those of accessors")
+    elif is_for_loader:
+        yield by_loader
 
 
 def accesses_of_constructors(layout: Layout, image: Image) -> list[tuple[int, Symbol]]:
     """The places at which constructors access the template, as kept relocations tell, with the constructors."""
-    _, starts = _constructors(image)
+    starts = _constructors(image).starts
     if layout.section is None or layout.load_start is None or layout.load_end is None or not starts:
         return []
     accesses = _relocated_accesses(layout, image, layout.section, list(_functions(image, starts)), _kept(image))
     return [(access.place, access.function) for access in accesses if not access.is_address]
 
 
-def _constructors(image: Image) -> tuple[list[Section], list[int]]:
-    """The tables of constructors, and the addresses in them."""
-    tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
-    words = (word for table in tables for word in image.words(table, end=table.address + 8 * _MOST_CONSTRUCTORS)[1])
-    return tables, sorted({word for word in words if _home(image, word) is not None})
+def _constructors(image: Image) -> _Constructors:
+    tables = [(table, table.address, table.end) for table in image.sections if table.name.startswith(_TABLES) and _has_words(table)]
+    tables += _between_bounds(image)
+    limit = image.elf_class // 8 * _MOST_CONSTRUCTORS
+    words = {word for table, start, end in tables for word in image.words(table, start, min(end, start + limit))[1]}
+    listed = {word for word in words if _home(image, word) is not None}
+    named = [symbol for symbol in image.symbols(_OF_FILE) if symbol.type == "FUNC"][:_MOST_CONSTRUCTORS]
+    starts = listed.union(symbol.value for symbol in named if _home(image, symbol.value) is not None)
+    home = tables[0][0] if tables else _home(image, min(starts)) if starts else None
+    return _Constructors(home.name if home else "", sorted(starts), bool(tables) and not listed and image.type == "ET_DYN")
+
+
+def _between_bounds(image: Image) -> list[tuple[Section, int, int]]:
+    """The tables between the symbols that a script defines for them, each with the section that it is in."""
+    names = {name for bounds in _BOUNDS for name in bounds}
+    symbols = image.symbols([name.encode() for name in sorted(names)])
+    values = {symbol.name: symbol.value for symbol in symbols if symbol.name in names and symbol.section != SHN_UNDEF}
+    found = []
+    for start, end in ((values.get(first, 0), values.get(last, 0)) for first, last in _BOUNDS):
+        home = next((home for home in image.sections if _has_words(home) and home.address <= start < home.end), None)
+        if home is not None and start < end:
+            found.append((home, start, end))
+    return found
+
+
+def _has_words(section: Section) -> bool:
+    return bool(section.is_allocated and section.has_bytes and section.size)
 
 
 def _kept(image: Image) -> list[Section]:
