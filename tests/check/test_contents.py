@@ -178,6 +178,15 @@ class TestT15ConstructorTouchesTemplate:
             toolchain.link(tmp_path, [kernel], [in_image("0x200000").replace(*self.TABLE)], *flags, linker=linker)
             assert rules(check(tmp_path / "kernel.elf")) == expected
 
+    @pytest.mark.parametrize("flags", [(), ("--emit-relocs",)], ids=["code", "relocations"])
+    @pytest.mark.parametrize("compiler", ["g++", "clang++-19"])
+    def test_without_optimization(self, tmp_path, compiler, flags):
+        """The function in .init_array then calls others, which do the work."""
+        for source, expected in ((self.SOURCE, {"T15"}), (self.GOOD, set())):
+            kernel = compile_cxx(tmp_path, source, "-O0", "-fpie", compiler=compiler)
+            toolchain.link(tmp_path, [kernel], [in_image("0x200000").replace(*self.TABLE)], *flags)
+            assert rules(check(tmp_path / "kernel.elf")) == expected
+
     @pytest.mark.parametrize("arch", ["aarch64", "arm", "riscv64", "riscv32", "loongarch64"])
     def test_by_relocations(self, tmp_path, arch):
         """Kernels linked low enough to reach address 0 relative to the program counter."""

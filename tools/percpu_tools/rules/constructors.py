@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from percpu_tools.code import Bytes
@@ -21,6 +22,8 @@ _TABLES = (".init_array", ".preinit_array", ".ctors")
 _BOUNDS = (("__preinit_array_start", "__preinit_array_end"), ("__init_array_start", "__init_array_end"), ("__CTOR_LIST__", "__CTOR_END__"))
 # And so GCC and Clang call the function that initializes a file's variables, or those of one priority.
 _OF_FILE = rb"_GLOBAL__(?:sub_)?I[_.]"
+# Without optimization that one calls others: GCC one for all variables, Clang one for each.
+_PARTS = (rb"_Z41__static_initialization_and_destruction_0", rb"__cxx_global_var_init")
 
 # Without a symbol of its own, a constructor's end is not known; it is not looked at further than this.
 _LONGEST = 0x10000
@@ -94,7 +97,7 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
         if is_for_loader:
             yield by_loader
         return
-    functions = list(_functions(image, starts))
+    functions = _functions(image, starts)
     kept = _kept(image)
     accesses = list(_relocated_accesses(layout, image, section, functions, kept))
     if layout.arch == "x86_64" and all(access.is_address for access in accesses):
@@ -128,7 +131,7 @@ def accesses_of_constructors(layout: Layout, image: Image) -> list[tuple[int, Sy
     starts = _constructors(image).starts
     if layout.section is None or layout.load_start is None or layout.load_end is None or not starts:
         return []
-    accesses = _relocated_accesses(layout, image, layout.section, list(_functions(image, starts)), _kept(image))
+    accesses = _relocated_accesses(layout, image, layout.section, _functions(image, starts), _kept(image))
     return [(access.place, access.function) for access in accesses if not access.is_address]
 
 
@@ -170,8 +173,14 @@ def _home(image: Image, address: int) -> Section | None:
     return next((home for home in image.sections if home.is_executable and home.has_bytes and home.address <= address < home.end), None)
 
 
-def _functions(image: Image, starts: list[int]) -> Iterator[Symbol]:
-    """The constructors, each with where it ends; the function symbols say so."""
+def _functions(image: Image, starts: list[int]) -> list[Symbol]:
+    """The constructors and their parts, each with where it ends."""
+    parts = (symbol.value for symbol in image.symbols(_PARTS) if symbol.type == "FUNC" and _home(image, symbol.value) is not None)
+    return list(_with_ends(image, sorted({*starts, *islice(parts, _MOST_CONSTRUCTORS)})))
+
+
+def _with_ends(image: Image, starts: list[int]) -> Iterator[Symbol]:
+    """The functions at these addresses, each with where it ends; the function symbols say so."""
     homes = {home.number for start in starts if (home := _home(image, start)) is not None}
     symbols = [symbol for symbol in image.symbols((), sections=homes) if symbol.type == "FUNC" and symbol.section in homes]
     by_address = {symbol.value & ~1 if image.target and image.target.name == "arm" else symbol.value: symbol for symbol in symbols if symbol.size}
