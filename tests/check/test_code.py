@@ -276,6 +276,11 @@ long get(void) {
 }
 """
     KERNEL = ("-mcmodel=kernel", "-fstack-protector-all")
+    ELSEWHERE = (
+        *("-fstack-protector-all", "-mstack-protector-guard=tls"),
+        *("-mstack-protector-guard-reg=gs", "-mstack-protector-guard-offset=16"),
+    )
+    LARGE = "-mcmodel=large"
 
     @pytest.mark.parametrize("opt", ["-O0", "-O2"])
     @pytest.mark.parametrize("segment, flags", [("gs", KERNEL), ("fs", KERNEL[1:])], ids=["gs", "fs"])
@@ -285,6 +290,67 @@ long get(void) {
         finding = only(judge(tmp_path, build, source, ZERO_VMA, compile=(*flags, opt)), "T03")
         assert (finding.level, finding.symbol) == ("error", "percpu_storage_eight")
         assert f"%{segment}:0x28" in finding.found
+
+    @pytest.mark.parametrize("opt", ["-O0", "-O2"])
+    @pytest.mark.parametrize(
+        "flags", [ELSEWHERE, (*ELSEWHERE, LARGE), (*KERNEL[1:], LARGE)], ids=["gs:16", "large gs:16", "large"]
+    )
+    @builds("x86_64")
+    def test_other_offsets_and_calls(self, tmp_path, build, flags, opt):
+        """In the large code model, the handler's address is loaded into a register, by which it is called."""
+        is_elsewhere = flags[: len(self.ELSEWHERE)] == self.ELSEWHERE
+        segment, source, name = ("gs", X, "x") if is_elsewhere else ("fs", self.EIGHT, "eight")
+        source += self.PROTECTED + toolchain.note(arch="x86_64", base_register=segment)
+        script = ZERO_VMA.replace("*(.text .text.*)", "*(.text .text.* .ltext .ltext.*)")
+        finding = only(judge(tmp_path, build, source, script, compile=(*flags, opt)), "T03")
+        assert (finding.level, finding.symbol) == ("error", f"percpu_storage_{name}")
+        assert ("%gs:0x10" if is_elsewhere else "%fs:0x28") in finding.found
+        assert ("reserves the place" in finding.fix[0]) != is_elsewhere
+
+    @builds("x86_64")
+    def test_a_handler_called_by_any_register(self, tmp_path, build):
+        for register in ("rax", "rcx", "rbx", "rdi", "r8", "r11", "r15"):
+            source = self.EIGHT + self.PROTECTED.replace("deep", "other")
+            source += assembly(
+                "mov 8(%%rsp), %0; sub %%gs:0x28, %0; je 1f; "
+                f"movabs $__stack_chk_fail, %%{register}; call *%%{register}; 1:",
+                "long",
+                clobbers=register,
+            )
+            assert only(judge(tmp_path, build, source, ZERO_VMA), "T03").symbol == "percpu_storage_eight", register
+
+    # Functions whose canary is elsewhere, and that compare a variable just before they look for it.
+    COMPARE = """
+extern int limit; int limit = 3;
+int last(int); int is_less(int); int calls(int);
+int last(int n) { char buffer[64]; use(buffer); long v; READ return v == limit; }
+int is_less(int n) { char buffer[64]; use(buffer); long v; READ if (v == n) return 3; return buffer[n]; }
+int calls(int n) { char buffer[64]; use(buffer); long v; READ if (v != *(long*)buffer) use(buffer); return n; }
+"""
+
+    @pytest.mark.parametrize("opt", ["-O0", "-O1", "-O2", "-Os"])
+    @pytest.mark.parametrize("offset", [16, 40])
+    @builds("x86_64")
+    def test_a_variable_that_is_compared_last(self, tmp_path, build, offset, opt):
+        read = f'__asm__ volatile("movq %%gs:{offset}, %0" : "=r"(v));'
+        source = (X if offset == 16 else self.EIGHT) + self.PROTECTED + self.COMPARE.replace("READ", read)
+        flags = ("-mcmodel=kernel", "-fstack-protector-all", "-mstack-protector-guard=global", opt)
+        report = judge(tmp_path, build, source + "unsigned long __stack_chk_guard = 1;\n", ZERO_VMA, compile=flags)
+        assert report.findings == ()
+
+    @pytest.mark.parametrize("flags", [KERNEL, ELSEWHERE], ids=["gs:40", "gs:16"])
+    @builds("x86_64")
+    def test_dropped_local_symbols(self, tmp_path, build, flags):
+        variables = (self.EIGHT if flags is self.KERNEL else X).replace(")) ", ")) static ")
+        source = variables + self.PROTECTED + toolchain.note(arch="x86_64", base_register="gs")
+        assert only(judge(tmp_path, build, source, ZERO_VMA, compile=flags), "T03")
+        report = judge(tmp_path, build, source, ZERO_VMA, "-x", compile=flags)
+        assert report.findings == () and "T03" in not_judged(report)
+        # No canary there; and none of which anything could lie.
+        report = judge(tmp_path, build, source, ZERO_VMA, "-x", compile=(*flags, "-fno-stack-protector"))
+        assert report.findings == () and "T03" not in not_judged(report)
+        report = judge(tmp_path, build, toolchain.variable("x", 5) + self.PROTECTED, ZERO_VMA, "-x", compile=flags)
+        assert report.findings == () and "T03" not in not_judged(report)
 
     @builds("x86_64")
     def test_a_larger_variable_is_a_warning(self, tmp_path, build):

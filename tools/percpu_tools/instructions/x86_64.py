@@ -90,9 +90,13 @@ def is_wide_access(code: Bytes, home: Section, place: int) -> bool:
     return behind.group(2)[0] & 0xC7 == register and rex & 1 == front[-2] & 1
 
 
+# The offset of the canary, unless compilers are told another one (GCC manual, -mstack-protector-guard-offset).
+CANARY = 0x28
+
+
 def canary_pattern(prefix: int) -> re.Pattern[bytes]:
-    """A 64-bit mov from, or a comparison or subtraction with, the word at 0x28 of that segment."""
-    forms = rb"(?=[\x48-\x4f][\x8b\x2b\x33\x3b\x39][\x04\x0c\x14\x1c\x24\x2c\x34\x3c]\x25\x28\x00\x00\x00)"
+    """A 64-bit mov from, or a comparison or subtraction with, a word of that segment at a fixed offset."""
+    forms = rb"(?=[\x48-\x4f][\x8b\x2b\x33\x3b\x39][\x04\x0c\x14\x1c\x24\x2c\x34\x3c]\x25)"
     return re.compile(re.escape(bytes([prefix])) + forms, re.DOTALL)
 
 
@@ -101,28 +105,38 @@ _CANARY_BYTES = 9
 _MOV = 0x8B
 
 
+def canary_offset(code: Bytes, home: Section, place: int) -> int:
+    """The offset from the segment's base of the word at `place`."""
+    return int.from_bytes(code.at(home, place + _CANARY_BYTES - 4, 4), "little", signed=True)
+
+
 def checks_canary(code: Bytes, home: Section, place: int, handler: int) -> bool:
     """Whether the word that is read at `place` is compared, and the function at `handler` called if it differs.
 
     That is how compilers end a function whose stack they protect: `sub` or `cmp` with the word itself (GCC), or
-    `mov` and `cmp` with the copy on the stack (Clang), and a branch to or around the call.
+    `mov` and `cmp` with the copy on the stack (Clang), and a branch to or around the call. Nothing stands between:
+    a function may compare a variable just before it looks for a canary that is elsewhere.
     """
     front, text = code.at(home, place, _CANARY_BYTES), code.at(home, place + _CANARY_BYTES, 32)
     behind = place + _CANARY_BYTES
     if front[2] == _MOV:
         loaded = _register(front[1:4])
-        using = [match for match in _WITH_REGISTER.finditer(text) if loaded in _registers(match.group())]
+        using = next((match for match in _WITH_REGISTER.finditer(text) if loaded in _registers(match.group())), None)
         # Loaded with something else, it is not the word any more.
-        if not using or using[0].group()[1] == _MOV:
+        if using is None or using.group()[1] == _MOV:
             return False
-        text, behind = text[using[0].end() :], behind + using[0].end()
-    for jump in re.finditer(rb"[\x74\x75](?=.)|\x0f[\x84\x85](?=.{4})", text, re.DOTALL):
-        ahead = jump.end() + (1 if len(jump.group()) == 1 else 4)
-        distance = int.from_bytes(text[jump.end() : ahead], "little", signed=True)
-        if _calls(code, home, behind + ahead, handler) or _calls(code, home, behind + ahead + distance, handler):
-            return True
-    return False
+        end = using.start() + _length(text[using.start() :])
+        text, behind = text[end:], behind + end
+    jump = _JUMP.match(text)
+    if jump is None:
+        return False
+    distance = int.from_bytes(jump.group(1) or jump.group(2), "little", signed=True)
+    behind += jump.end()
+    return _calls(code, home, behind, handler) or _calls(code, home, behind + distance, handler)
 
+
+# je and jne.
+_JUMP = re.compile(rb"[\x74\x75](.)|\x0f[\x84\x85](.{4})", re.DOTALL)
 
 # mov to a register, sub, xor, cmp in both directions, of 64 bits.
 _WITH_REGISTER = re.compile(rb"[\x48-\x4f][\x8b\x2b\x33\x39\x3b].", re.DOTALL)
@@ -140,13 +154,23 @@ def _registers(instruction: bytes) -> set[int]:
     return {_register(instruction)} | ({(rex & 1) << 3 | modrm & 7} if both else set())
 
 
+def _length(instruction: bytes) -> int:
+    """The length of one of REX, opcode, ModR/M and an operand in memory or a register, without an immediate."""
+    mode, rm = instruction[2] >> 6, instruction[2] & 7
+    has_sib = mode != 3 and rm == 4
+    base = instruction[3] & 7 if has_sib and len(instruction) > 3 else rm
+    return 3 + has_sib + (4 if mode == 2 or mode == 0 and base == 5 else 1 if mode == 1 else 0)
+
+
 def _calls(code: Bytes, home: Section, start: int, handler: int) -> bool:
-    """Whether a call to `handler` is among the first instructions at `start`."""
+    """Whether `handler` is called at `start`; in the large code model its address is loaded into a register first."""
     if not home.address <= start < home.end:
         return False
-    text = code.at(home, start, 24)
-    return any(
-        start + at + 5 + int.from_bytes(text[at + 1 : at + 5], "little", signed=True) == handler
-        for at in range(len(text) - 4)
-        if text[at] == 0xE8
-    )
+    text = code.at(home, start, 10)
+    if text[:1] == b"\xe8":
+        return start + 5 + int.from_bytes(text[1:5], "little", signed=True) == handler
+    loaded = _MOVABS.match(text)
+    return loaded is not None and int.from_bytes(loaded.group(1), "little") == handler
+
+
+_MOVABS = re.compile(rb"[\x48\x49][\xb8-\xbf](.{8})", re.DOTALL)
