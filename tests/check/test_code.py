@@ -522,6 +522,26 @@ class TestT04OffsetOutOfReach:
         else:
             assert report.findings == () and "T04" in not_judged(report)
 
+    @pytest.mark.parametrize("form, offset", [("load", 0x10018), ("near", 0x1010)])
+    @builds("aarch64")
+    def test_dropped_local_symbols(self, tmp_path, build, form, offset):
+        """Relocations then name the section, and the offset."""
+        text = self.MOVZ[form] if form == "load" else self.IMMEDIATE["aarch64"]
+        source = self.source(offset - 16).replace("int percpu_storage_x", "static int percpu_storage_x")
+        source += assembly(text, "long", clobbers="x9")
+        for flags, name in (((), "x"), (("-x",), f"offset {offset:#x}")):
+            report = judge(tmp_path, build, source, ZERO_VMA, *KEPT, *flags)
+            assert only(report, "T04").message.startswith(f"an access to {name} has lost")
+
+    @builds("riscv64", "riscv32", "loongarch64")
+    def test_a_base_register_that_nothing_names(self, tmp_path, build):
+        """Of a variable at a small offset it makes no difference."""
+        near = self.IMMEDIATE[build.arch].replace("storage_x", "storage_front")
+        for text, expected in ((self.IMMEDIATE[build.arch], {"T04"}), (near, set())):
+            report = judge(tmp_path, build, self.source(0x800) + assembly(text), ZERO_VMA, *KEPT)
+            assert report.findings == () and not_judged(report) & {"T04"} == expected
+            assert all("base register" in item.reason for item in report.not_judged if item.rule == "T04")
+
     @RISC
     def test_near_variables_behind_others(self, tmp_path, build):
         source = self.source(0x1000, "near_x") + self.note(build.arch)

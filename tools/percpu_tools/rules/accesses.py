@@ -210,17 +210,17 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
         )
     if beyond:
         return
-    wrapped, doubtful, is_complete = reach.wrapped(layout, image)
-    for home, place, variable, becomes in wrapped[:1]:
+    wrapped, doubtful, is_complete, lacks_base = reach.wrapped(layout, image)
+    for home, place, meant, offset, becomes in wrapped[:1]:
         function, where = code.place(image, home, place)
         other = layout.variable_at(becomes)
         yield Finding(
             "error",
-            f"an access to {variable.name} has lost the upper bits of the offset, "
+            f"an access to {meant.name if meant else f'offset {offset:#x}'} has lost the upper bits of the offset, "
             f"and goes to {other.name if other else 'no variable'}" + _more(len(wrapped)),
             symbol=function,
             section=home.name,
-            found=f"offset {becomes:#x} in place of {variable.offset or 0:#x}, at {where}",
+            found=f"offset {becomes:#x} in place of {offset:#x}, at {where}",
             expected="an access that reaches every offset in the template",
             fix=_REACH_MENDS.get(layout.arch or "", ())
             + ("make the template smaller, or define the variable with PERCPU_DEFINE_NEAR and put it first",),
@@ -231,6 +231,11 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
         yield NotJudged(
             f"{len(doubtful)} accesses (the first at {doubtful[0]:#x}) are to variables within 64 KiB, or to others "
             "that lie a multiple of 64 KiB behind them, and no relocations are kept; link with --emit-relocs"
+        )
+    elif lacks_base:
+        yield NotJudged(
+            f"the template is larger than the {limit} bytes that the shortest access reaches, and neither a note nor a "
+            "profile names the base register, which tells such an access from the end of a longer one"
         )
     elif not is_complete:
         yield NotJudged(
