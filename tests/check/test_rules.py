@@ -248,6 +248,15 @@ class TestT25OutsideTemplate:
         assert [finding.rule for finding in report.findings] == ["T25", "T25"]
         assert "there is none" in report.findings[0].expected
 
+    def test_dropped_local_symbols(self, tmp_path):
+        source = VARIABLES + toolchain.variable("stray", 1, ".data.stray").replace("int", "static int")
+        assert rules(judge(tmp_path, source=source)) == {"T25"}
+        report = judge(tmp_path, BY_HAND, source, "-x")
+        assert report.findings == () and "T25" in {item.rule for item in report.not_judged}
+        # Of a kernel without per-CPU data, and of one without areas, there is nothing to say.
+        for text, source in ((toolchain.HIGHER_HALF, ""), (BY_HAND, VARIABLES + toolchain.note(layout="none"))):
+            assert "T25" not in {item.rule for item in judge(tmp_path, text, source, "-x").not_judged}
+
     def test_sp_naive_has_no_template(self, tmp_path):
         assert judge(tmp_path, toolchain.HIGHER_HALF, VARIABLES + toolchain.note(layout="none")).findings == ()
 
