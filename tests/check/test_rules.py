@@ -100,6 +100,24 @@ class TestT10MisalignedAreas:
     def test_stride_that_follows_the_alignment(self, tmp_path, linker):
         assert judge(tmp_path, BY_HAND, self.ALIGNED, linker=linker).findings == ()
 
+    # The template inside .data, beside ordinary data that is aligned to pages.
+    INSIDE = """*(.data .data.*) . = ALIGN(%s); _percpu_start = .; _percpu_load_start = .; *(.percpu .percpu.*)
+    _percpu_load_end = .; . = ALIGN(64); . = _percpu_start + 64 * 4; _percpu_end = .; }
+  _percpu_stride = ABSOLUTE(64);
+  _percpu_cpu_num = ABSOLUTE(4);"""
+    PAGE = "__attribute__((aligned(4096))) int page[1024] = {1};\n"
+
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_an_alignment_that_is_another_ones(self, tmp_path, linker):
+        for place, is_judged in ((64, True), (4096, False)):
+            text = toolchain.HIGHER_HALF.replace("*(.data .data.*) }", self.INSIDE % place)
+            report = judge(tmp_path, text, VARIABLES + self.PAGE, linker=linker)
+            # The areas are bytes of the file there.
+            assert rules(report) == {"T23"}
+            assert ("T10" in {item.rule for item in report.not_judged}) != is_judged
+            # By the place of its beginning alone, y might have the page's.
+            assert is_judged == (report.layout.alignment == 64 and report.layout.variables[0].alignment == 64)
+
 
 class TestT11StrideDisagreement:
     def test_memory_for_templates_in_place_of_strides(self, tmp_path):
