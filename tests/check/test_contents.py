@@ -127,6 +127,40 @@ class TestT26ForeignContents:
         assert "T26" in {item.rule for item in report.not_judged}
 
 
+class TestTemplateInSectionOfOtherThings:
+    """Relocations may name the section alone: what is meant then their addends tell."""
+
+    TEXT = (
+        in_image("0x200000")
+        .replace("*(.got*) }\n  . = ALIGN(4096);\n  _percpu_start = .;\n  .percpu : {", "*(.got*) . = ALIGN(64); _percpu_start = .;")
+        .replace("_percpu_load_end = .; }", "_percpu_load_end = .; . = ALIGN(64); *(.behind) }")
+    )
+    SOURCE = (
+        toolchain.KERNEL
+        + "static int own = 3;\n"
+        + '__attribute__((section(".behind"))) static int behind = 1;\n'
+        + in_template("static int percpu_storage_x = 5;", "x")
+        + in_template("int *percpu_storage_pointer = &own;", "pointer")
+        + "int use(int);\nint use(int n) { own += n; behind = 7; counter = 9; return own + behind; }\n"
+    )
+    BAD = {
+        "T08": "int get(void);\nint get(void) { return percpu_storage_x++; }\n",
+        "T30": in_template("int *percpu_storage_bad = &percpu_storage_x;", "bad"),
+    }
+
+    @pytest.mark.parametrize("arch", TRIPLES)
+    def test_ordinary_data(self, tmp_path, arch):
+        report = judge_for(tmp_path, arch, self.SOURCE, self.TEXT, "--emit-relocs")
+        assert report.layout.section.name == ".data"
+        assert rules(report) & {"T08", "T15", "T30"} == set()
+
+    @pytest.mark.parametrize("rule", BAD)
+    @pytest.mark.parametrize("arch", TRIPLES)
+    def test_per_cpu_data(self, tmp_path, arch, rule):
+        report = judge_for(tmp_path, arch, self.SOURCE + self.BAD[rule], self.TEXT, "--emit-relocs")
+        assert rules(report) & {"T08", "T15", "T30"} == {rule}
+
+
 class TestT09DynamicRelocations:
     MOVABS = 'void take(void);\nvoid take(void) { __asm__ volatile ("movabs $percpu_storage_x, %%rax" ::: "rax"); }\n'
     PIE = ("-pie", "-z", "notext", "--no-dynamic-linker")

@@ -107,6 +107,11 @@ class Layout(NamedTuple):
         return None if self.loaded is None or self.end is None else self.end - self.loaded
 
     @property
+    def is_alone(self) -> bool:
+        """Whether the template is all that its section holds."""
+        return self.section is not None and (self.section.address, self.section.end) == (self.load_start, self.load_end)
+
+    @property
     def template_alignment(self) -> int:
         """The alignment with which the template begins; without a section 1."""
         return 1 if self.section is None else _template_alignment(self.section, self.load_start)

@@ -57,18 +57,23 @@ _GROUP_3 = re.compile(rb"(?<!\x0f)[\xf6\xf7]\Z")
 _OF_16_BITS = re.compile(rb"\x66[\x40-\x4f]?.\Z", re.DOTALL)
 
 
-def relative_target(code: Bytes, home: Section, place: int) -> int:
-    """The address that an instruction names by the displacement at `place`, which counts from its own end."""
+def bytes_behind(code: Bytes, home: Section, place: int) -> int:
+    """How far the instruction's end is behind the `place` of its displacement, which counts from there."""
     front = _before(code, home, place, 12)
     opcode, digit = front[:-1], front[-1] >> 3 & 7
     is_test = digit < 2 and _GROUP_3.search(opcode) is not None
-    immediate = 0
     if _WITH_BYTE.search(opcode) or is_test and opcode[-1] & 1 == 0:
-        immediate = 1
+        return 5
     # The other one whose opcode ends so, 0F C7 (group 9), has no digit of 0.
-    elif is_test or _WITH_OPERAND.search(opcode) or digit == 0 and opcode[-1:] == bytes([_MOV_IMMEDIATE]):
-        immediate = 2 if _OF_16_BITS.search(opcode) else 4
-    return place + 4 + immediate + int.from_bytes(code.at(home, place, 4), "little", signed=True)
+    if is_test or _WITH_OPERAND.search(opcode) or digit == 0 and opcode[-1:] == bytes([_MOV_IMMEDIATE]):
+        return 6 if _OF_16_BITS.search(opcode) else 8
+    return 4
+
+
+def relative_target(code: Bytes, home: Section, place: int) -> int:
+    """The address that an instruction names by the displacement at `place`."""
+    displacement = int.from_bytes(code.at(home, place, 4), "little", signed=True)
+    return place + bytes_behind(code, home, place) + displacement
 
 
 def is_wide_access(code: Bytes, home: Section, place: int) -> bool:

@@ -84,7 +84,7 @@ def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
 def _is_shared(layout: Layout, image: Image, section: Section) -> bool:
     """Whether things that are not the template's lie in its section, or may do so where their symbols were dropped."""
     assert layout.load_start is not None and layout.load_end is not None
-    if section.address == layout.load_start and section.end == layout.load_end:
+    if layout.is_alone:
         return False
     if not image.has_local_symbols and section.has_bytes:
         return True

@@ -227,10 +227,9 @@ def _relocated_accesses(
 
 def _target(layout: Layout, bytes_: Bytes, home: Section, relocation: Relocation, symbol: Symbol) -> int:
     """The address that the relocation's instruction names: the symbol may be that of a section with other things in it."""
-    if layout.arch != "x86_64":
-        # ARM keeps the addend in the instruction (SHT_REL).
-        return symbol.value + (relocation.addend or 0)
-    return symbol.value if relocation.type in _OF_TABLE else x86_64.relative_target(bytes_, home, relocation.offset)
+    # ARM keeps the addend in the instruction (SHT_REL). The one of a displacement counts from the instruction's end.
+    target = symbol.value + (relocation.addend or 0)
+    return target + x86_64.bytes_behind(bytes_, home, relocation.offset) if layout.arch == "x86_64" else target
 
 
 def _through_base(image: Image, home: Section, place: int) -> bool:
