@@ -60,6 +60,9 @@ _OF_16_BITS = re.compile(rb"\x66[\x40-\x4f]?.\Z", re.DOTALL)
 def bytes_behind(code: Bytes, home: Section, place: int) -> int:
     """How far the instruction's end is behind the `place` of its displacement, which counts from there."""
     front = _before(code, home, place, 12)
+    if not front:
+        # At the beginning of a section, where no instruction has it: a damaged file.
+        return 4
     opcode, digit = front[:-1], front[-1] >> 3 & 7
     is_test = digit < 2 and _GROUP_3.search(opcode) is not None
     if _WITH_BYTE.search(opcode) or is_test and opcode[-1] & 1 == 0:

@@ -6,14 +6,15 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from percpu_tools.code import Bytes
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_ALLOC, SHN_UNDEF, Image, Relocation, Section, Symbol
-from percpu_tools.instructions import x86_64
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
+
+if TYPE_CHECKING:
+    from percpu_tools.code import Bytes
 
 _TABLES = (".init_array", ".preinit_array", ".ctors")
 
@@ -199,6 +200,9 @@ def _with_ends(image: Image, starts: list[int]) -> Iterator[Symbol]:
 def _relocated_accesses(
     layout: Layout, image: Image, section: Section, functions: list[Symbol], kept: list[Section]
 ) -> Iterator[_Access]:
+    from percpu_tools.code import Bytes
+    from percpu_tools.instructions import x86_64
+
     assert layout.load_start is not None and layout.load_end is not None
     types = _PC_RELATIVE.get(layout.arch or "", ())
     if layout.layout != "zero-vma" and layout.arch != "x86_64":
@@ -227,6 +231,8 @@ def _relocated_accesses(
 
 def _target(layout: Layout, bytes_: Bytes, home: Section, relocation: Relocation, symbol: Symbol) -> int:
     """The address that the relocation's instruction names: the symbol may be that of a section with other things in it."""
+    from percpu_tools.instructions import x86_64
+
     # ARM keeps the addend in the instruction (SHT_REL). The one of a displacement counts from the instruction's end.
     target = symbol.value + (relocation.addend or 0)
     return target + x86_64.bytes_behind(bytes_, home, relocation.offset) if layout.arch == "x86_64" else target
@@ -245,6 +251,9 @@ def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) ->
     Every four bytes of the function are tried as a displacement, behind a ModRM byte that says so (SDM vol. 2A,
     2.2.1.6).
     """
+    from percpu_tools.code import Bytes
+    from percpu_tools.instructions import x86_64
+
     assert layout.load_start is not None and layout.load_end is not None
     bytes_ = Bytes(image)
     examined = 0
