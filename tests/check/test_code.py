@@ -276,6 +276,11 @@ long get(void) {
 }
 """
     KERNEL = ("-mcmodel=kernel", "-fstack-protector-all")
+    ELSEWHERE = (
+        *("-fstack-protector-all", "-mstack-protector-guard=tls"),
+        *("-mstack-protector-guard-reg=gs", "-mstack-protector-guard-offset=16"),
+    )
+    LARGE = "-mcmodel=large"
 
     @pytest.mark.parametrize("opt", ["-O0", "-O2"])
     @pytest.mark.parametrize("segment, flags", [("gs", KERNEL), ("fs", KERNEL[1:])], ids=["gs", "fs"])
@@ -285,6 +290,67 @@ long get(void) {
         finding = only(judge(tmp_path, build, source, ZERO_VMA, compile=(*flags, opt)), "T03")
         assert (finding.level, finding.symbol) == ("error", "percpu_storage_eight")
         assert f"%{segment}:0x28" in finding.found
+
+    @pytest.mark.parametrize("opt", ["-O0", "-O2"])
+    @pytest.mark.parametrize(
+        "flags", [ELSEWHERE, (*ELSEWHERE, LARGE), (*KERNEL[1:], LARGE)], ids=["gs:16", "large gs:16", "large"]
+    )
+    @builds("x86_64")
+    def test_other_offsets_and_calls(self, tmp_path, build, flags, opt):
+        """In the large code model, the handler's address is loaded into a register, by which it is called."""
+        is_elsewhere = flags[: len(self.ELSEWHERE)] == self.ELSEWHERE
+        segment, source, name = ("gs", X, "x") if is_elsewhere else ("fs", self.EIGHT, "eight")
+        source += self.PROTECTED + toolchain.note(arch="x86_64", base_register=segment)
+        script = ZERO_VMA.replace("*(.text .text.*)", "*(.text .text.* .ltext .ltext.*)")
+        finding = only(judge(tmp_path, build, source, script, compile=(*flags, opt)), "T03")
+        assert (finding.level, finding.symbol) == ("error", f"percpu_storage_{name}")
+        assert ("%gs:0x10" if is_elsewhere else "%fs:0x28") in finding.found
+        assert ("reserves the place" in finding.fix[0]) != is_elsewhere
+
+    @builds("x86_64")
+    def test_a_handler_called_by_any_register(self, tmp_path, build):
+        for register in ("rax", "rcx", "rbx", "rdi", "r8", "r11", "r15"):
+            source = self.EIGHT + self.PROTECTED.replace("deep", "other")
+            source += assembly(
+                "mov 8(%%rsp), %0; sub %%gs:0x28, %0; je 1f; "
+                f"movabs $__stack_chk_fail, %%{register}; call *%%{register}; 1:",
+                "long",
+                clobbers=register,
+            )
+            assert only(judge(tmp_path, build, source, ZERO_VMA), "T03").symbol == "percpu_storage_eight", register
+
+    # Functions whose canary is elsewhere, and that compare a variable just before they look for it.
+    COMPARE = """
+extern int limit; int limit = 3;
+int last(int); int is_less(int); int calls(int);
+int last(int n) { char buffer[64]; use(buffer); long v; READ return v == limit; }
+int is_less(int n) { char buffer[64]; use(buffer); long v; READ if (v == n) return 3; return buffer[n]; }
+int calls(int n) { char buffer[64]; use(buffer); long v; READ if (v != *(long*)buffer) use(buffer); return n; }
+"""
+
+    @pytest.mark.parametrize("opt", ["-O0", "-O1", "-O2", "-Os"])
+    @pytest.mark.parametrize("offset", [16, 40])
+    @builds("x86_64")
+    def test_a_variable_that_is_compared_last(self, tmp_path, build, offset, opt):
+        read = f'__asm__ volatile("movq %%gs:{offset}, %0" : "=r"(v));'
+        source = (X if offset == 16 else self.EIGHT) + self.PROTECTED + self.COMPARE.replace("READ", read)
+        flags = ("-mcmodel=kernel", "-fstack-protector-all", "-mstack-protector-guard=global", opt)
+        report = judge(tmp_path, build, source + "unsigned long __stack_chk_guard = 1;\n", ZERO_VMA, compile=flags)
+        assert report.findings == ()
+
+    @pytest.mark.parametrize("flags", [KERNEL, ELSEWHERE], ids=["gs:40", "gs:16"])
+    @builds("x86_64")
+    def test_dropped_local_symbols(self, tmp_path, build, flags):
+        variables = (self.EIGHT if flags is self.KERNEL else X).replace(")) ", ")) static ")
+        source = variables + self.PROTECTED + toolchain.note(arch="x86_64", base_register="gs")
+        assert only(judge(tmp_path, build, source, ZERO_VMA, compile=flags), "T03")
+        report = judge(tmp_path, build, source, ZERO_VMA, "-x", compile=flags)
+        assert report.findings == () and "T03" in not_judged(report)
+        # No canary there; and none of which anything could lie.
+        report = judge(tmp_path, build, source, ZERO_VMA, "-x", compile=(*flags, "-fno-stack-protector"))
+        assert report.findings == () and "T03" not in not_judged(report)
+        report = judge(tmp_path, build, toolchain.variable("x", 5) + self.PROTECTED, ZERO_VMA, "-x", compile=flags)
+        assert report.findings == () and "T03" not in not_judged(report)
 
     @builds("x86_64")
     def test_a_larger_variable_is_a_warning(self, tmp_path, build):
@@ -455,6 +521,26 @@ class TestT04OffsetOutOfReach:
             assert f"offset {'-0x7f0' if offset < 0x1000 else '0x10'} in place of {offset:#x}" in finding.found
         else:
             assert report.findings == () and "T04" in not_judged(report)
+
+    @pytest.mark.parametrize("form, offset", [("load", 0x10018), ("near", 0x1010)])
+    @builds("aarch64")
+    def test_dropped_local_symbols(self, tmp_path, build, form, offset):
+        """Relocations then name the section, and the offset."""
+        text = self.MOVZ[form] if form == "load" else self.IMMEDIATE["aarch64"]
+        source = self.source(offset - 16).replace("int percpu_storage_x", "static int percpu_storage_x")
+        source += assembly(text, "long", clobbers="x9")
+        for flags, name in (((), "x"), (("-x",), f"offset {offset:#x}")):
+            report = judge(tmp_path, build, source, ZERO_VMA, *KEPT, *flags)
+            assert only(report, "T04").message.startswith(f"an access to {name} has lost")
+
+    @builds("riscv64", "riscv32", "loongarch64")
+    def test_a_base_register_that_nothing_names(self, tmp_path, build):
+        """Of a variable at a small offset it makes no difference."""
+        near = self.IMMEDIATE[build.arch].replace("storage_x", "storage_front")
+        for text, expected in ((self.IMMEDIATE[build.arch], {"T04"}), (near, set())):
+            report = judge(tmp_path, build, self.source(0x800) + assembly(text), ZERO_VMA, *KEPT)
+            assert report.findings == () and not_judged(report) & {"T04"} == expected
+            assert all("base register" in item.reason for item in report.not_judged if item.rule == "T04")
 
     @RISC
     def test_near_variables_behind_others(self, tmp_path, build):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import toolchain
 from check import code_builds
 from check.builds import BY_HAND, VARIABLES, judge, rules, script
 from check.test_rules import LINKERS, only
 from check.test_segments import LOW, TRIPLES
+from cxx.compilers import ALL
 from percpu_tools import check
+from percpu_tools.code import Bytes
+from percpu_tools.image import Image
+from percpu_tools.instructions import x86_64
+
+X86_64 = [compiler for compiler in ALL if compiler.arch == "x86_64"]
 
 
 def in_template(declaration: str, name: str) -> str:
@@ -119,6 +127,40 @@ class TestT26ForeignContents:
         assert "T26" in {item.rule for item in report.not_judged}
 
 
+class TestTemplateInSectionOfOtherThings:
+    """Relocations may name the section alone: what is meant then their addends tell."""
+
+    TEXT = (
+        in_image("0x200000")
+        .replace("*(.got*) }\n  . = ALIGN(4096);\n  _percpu_start = .;\n  .percpu : {", "*(.got*) . = ALIGN(64); _percpu_start = .;")
+        .replace("_percpu_load_end = .; }", "_percpu_load_end = .; . = ALIGN(64); *(.behind) }")
+    )
+    SOURCE = (
+        toolchain.KERNEL
+        + "static int own = 3;\n"
+        + '__attribute__((section(".behind"))) static int behind = 1;\n'
+        + in_template("static int percpu_storage_x = 5;", "x")
+        + in_template("int *percpu_storage_pointer = &own;", "pointer")
+        + "int use(int);\nint use(int n) { own += n; behind = 7; counter = 9; return own + behind; }\n"
+    )
+    BAD = {
+        "T08": "int get(void);\nint get(void) { return percpu_storage_x++; }\n",
+        "T30": in_template("int *percpu_storage_bad = &percpu_storage_x;", "bad"),
+    }
+
+    @pytest.mark.parametrize("arch", TRIPLES)
+    def test_ordinary_data(self, tmp_path, arch):
+        report = judge_for(tmp_path, arch, self.SOURCE, self.TEXT, "--emit-relocs")
+        assert report.layout.section.name == ".data"
+        assert rules(report) & {"T08", "T15", "T30"} == set()
+
+    @pytest.mark.parametrize("rule", BAD)
+    @pytest.mark.parametrize("arch", TRIPLES)
+    def test_per_cpu_data(self, tmp_path, arch, rule):
+        report = judge_for(tmp_path, arch, self.SOURCE + self.BAD[rule], self.TEXT, "--emit-relocs")
+        assert rules(report) & {"T08", "T15", "T30"} == {rule}
+
+
 class TestT09DynamicRelocations:
     MOVABS = 'void take(void);\nvoid take(void) { __asm__ volatile ("movabs $percpu_storage_x, %%rax" ::: "rax"); }\n'
     PIE = ("-pie", "-z", "notext", "--no-dynamic-linker")
@@ -170,6 +212,15 @@ class TestT15ConstructorTouchesTemplate:
             toolchain.link(tmp_path, [kernel], [in_image("0x200000").replace(*self.TABLE)], *flags, linker=linker)
             assert rules(check(tmp_path / "kernel.elf")) == expected
 
+    @pytest.mark.parametrize("flags", [(), ("--emit-relocs",)], ids=["code", "relocations"])
+    @pytest.mark.parametrize("compiler", ["g++", "clang++-19"])
+    def test_without_optimization(self, tmp_path, compiler, flags):
+        """The function in .init_array then calls others, which do the work."""
+        for source, expected in ((self.SOURCE, {"T15"}), (self.GOOD, set())):
+            kernel = compile_cxx(tmp_path, source, "-O0", "-fpie", compiler=compiler)
+            toolchain.link(tmp_path, [kernel], [in_image("0x200000").replace(*self.TABLE)], *flags)
+            assert rules(check(tmp_path / "kernel.elf")) == expected
+
     @pytest.mark.parametrize("arch", ["aarch64", "arm", "riscv64", "riscv32", "loongarch64"])
     def test_by_relocations(self, tmp_path, arch):
         """Kernels linked low enough to reach address 0 relative to the program counter."""
@@ -185,6 +236,92 @@ class TestT15ConstructorTouchesTemplate:
         report = judge_for(tmp_path, arch, self.GOOD, text, language="c++")
         assert report.findings == ()
         assert [item.rule for item in report.not_judged] == ["T08", "T15"]
+
+    # The table inside another section: with the bounds that whoever calls the constructors needs, or without them.
+    HOMES = {
+        ".init_array": "__init_array_start = .; KEEP(*(.init_array .init_array.*)) __init_array_end = .;",
+        ".ctors": "__CTOR_LIST__ = .; KEEP(*(.ctors .ctors.*)) __CTOR_END__ = .;",
+        "without bounds": "KEEP(*(.init_array .init_array.*))",
+    }
+
+    @pytest.mark.parametrize("arch", TRIPLES)
+    @pytest.mark.parametrize("home", HOMES)
+    def test_a_table_inside_another_section(self, tmp_path, arch, home):
+        flags = {"arm": ("-fpie",)}.get(arch, ("-mcmodel=medany", "-mno-relax") if "riscv" in arch else ())
+        flags += ("-fno-use-init-array",) if home == ".ctors" else ()
+        by_hand = self.SOURCE.replace("= wanted + 1", "= 1") + "__attribute__((constructor)) static void early() { percpu_storage_x = wanted; }\n"
+        for source, name in ((self.SOURCE, "_GLOBAL__sub_I_kernel.cpp"), (by_hand, "_ZL5earlyv")):
+            if name == "_ZL5earlyv" and home == "without bounds":
+                continue
+            for layout in (zero_vma, in_image):
+                text = layout("0x200000").replace("*(.rodata .rodata.*)", f"*(.rodata .rodata.*) {self.HOMES[home]}")
+                report = judge_for(tmp_path, arch, source, text, "--emit-relocs", compile=flags, language="c++")
+                if layout is zero_vma or arch == "x86_64":
+                    assert only(report, "T15").symbol == name
+                else:
+                    assert rules(report) <= {"T08"} and "T15" in {item.rule for item in report.not_judged}
+
+    @pytest.mark.parametrize("compiler", X86_64, ids=lambda compiler: compiler.label)
+    def test_accessors_in_constructors(self, tmp_path, compiler):
+        """In the image, they take the variable's address relative to the program counter, and add the base to it."""
+        source = (
+            "PERCPU_DEFINE(size_t, counter, 1);\n"
+            "struct First { First() { *counter.remote_ptr(0) = 5; } } first;\n"
+            "struct Sum { size_t sum = counter.sum(); } sum;\n"
+            "struct Offset { size_t offset = counter.offset() + counter.symbol_vma(); } offset;\n"
+        )
+        objects = code_builds.compile_with_runtime(tmp_path, compiler, source, "non-zero-vma", "-O2")
+        for linker in LINKERS:
+            for kept in (code_builds.KEPT, ()):
+                build = code_builds.Build(compiler, linker)
+                report = code_builds.link_with_runtime(tmp_path, build, objects, "non-zero-vma", *kept)
+                assert report.findings == ()
+                assert [item.rule for item in report.not_judged] == (["T15"] if kept else ["T08", "T15"])
+
+    # Compilers address `x` in these relative to the program counter, with immediates of every size, and without one.
+    ACCESSES = ("x = y;", "y = x;", "x = 7;", "x += 3;", "x += 70000;", "x *= 5;", "x <<= 3;", "if (x & 64) y = 1;", "y = x * 1000;")
+    FOUR = "".join(
+        f"{type} ordinary_{number} = 1;\n{type} percpu_storage_{number} = 1;\nvolatile {type} y_{number} = 1;\n"
+        for number, type in enumerate(("char", "short", "int", "long"))
+    ).replace("percpu", '__attribute__((section(".percpu.x"), used)) percpu')
+
+    @pytest.mark.parametrize("compiler", ["g++", "clang++-19"])
+    def test_which_address_an_instruction_names(self, tmp_path, compiler):
+        statements = [re.sub(r"\bx\b", f"percpu_storage_{number}", access).replace("y", f"y_{number}") for number in range(4) for access in self.ACCESSES]
+        functions = "".join(f"void f{number}() {{ {statement} }}\n" for number, statement in enumerate(statements))
+        kernel = compile_cxx(tmp_path, f'extern "C" void _start();\nvoid _start() {{}}\n{self.FOUR}{functions}', compiler=compiler)
+        toolchain.try_link(tmp_path, [kernel], [in_image("0x200000")], linker="lld")
+        listing = toolchain.run(["objdump", "-dw", str(tmp_path / "kernel.elf")]).stdout
+        found = re.findall(r"^ *(\w+):\t((?:\w\w )+).*\(%rip\).*# (\w+)", listing, re.MULTILINE)
+        assert len(found) > len(statements)
+        with Image(tmp_path / "kernel.elf") as image:
+            home, bytes_ = image.section(".text"), Bytes(image)
+            for start, encoded, shown in found:
+                instruction, target = bytes.fromhex(encoded), int(shown, 16)
+                behind = target - int(start, 16) - len(instruction)
+                at = instruction.rindex(behind.to_bytes(4, "little", signed=True))
+                assert x86_64.relative_target(bytes_, home, int(start, 16) + at) == target, encoded
+
+    @pytest.mark.parametrize("flags", [(), ("--emit-relocs",)], ids=["code", "relocations"])
+    @pytest.mark.parametrize("linker", LINKERS)
+    @pytest.mark.parametrize("name, expected", [("percpu_storage_0", {"T15"}), ("last", set())])
+    def test_a_word_in_front_of_the_template_is_none_of_it(self, tmp_path, linker, flags, name, expected):
+        source = f'extern "C" void _start();\nvoid _start() {{}}\n{self.FOUR}__attribute__((section(".last"))) static int last = 1;\n'
+        source += f"struct Access {{ Access() {{ {name} = y_2; }} }} access;\n__attribute__((used)) int get() {{ return last; }}\n"
+        text = in_image("0x200000").replace(*self.TABLE).replace("  _percpu_start = .;\n", "")
+        text = text.replace(".percpu : { ", ".percpu : { *(.last) _percpu_start = .; ")
+        done = toolchain.try_link(tmp_path, [compile_cxx(tmp_path, source)], [text], *flags, linker=linker)
+        assert done.returncode == 0, done.stderr
+        assert rules(check(tmp_path / "kernel.elf")) & {"T15"} == expected
+
+    @pytest.mark.parametrize("flags", [(), ("--emit-relocs",)], ids=["code", "relocations"])
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_an_address_at_0_that_is_relative_to_the_program_counter(self, tmp_path, linker, flags):
+        source = self.GOOD.replace("elsewhere = wanted", "*elsewhere = &percpu_storage_x + wanted")
+        kernel = compile_cxx(tmp_path, source, "-fpie")
+        done = toolchain.try_link(tmp_path, [kernel], [zero_vma("0x200000").replace(*self.TABLE)], *flags, linker=linker)
+        assert done.returncode == 0, done.stderr
+        assert rules(check(tmp_path / "kernel.elf")) == {"T15"}
 
 
 class TestT22TlsRegister:

@@ -131,6 +131,24 @@ class TestT10MisalignedAreas:
     def test_stride_that_follows_the_alignment(self, tmp_path, linker):
         assert judge(tmp_path, BY_HAND, self.ALIGNED, linker=linker).findings == ()
 
+    # The template inside .data, beside ordinary data that is aligned to pages.
+    INSIDE = """*(.data .data.*) . = ALIGN(%s); _percpu_start = .; _percpu_load_start = .; *(.percpu .percpu.*)
+    _percpu_load_end = .; . = ALIGN(64); . = _percpu_start + 64 * 4; _percpu_end = .; }
+  _percpu_stride = ABSOLUTE(64);
+  _percpu_cpu_num = ABSOLUTE(4);"""
+    PAGE = "__attribute__((aligned(4096))) int page[1024] = {1};\n"
+
+    @pytest.mark.parametrize("linker", LINKERS)
+    def test_an_alignment_that_is_another_ones(self, tmp_path, linker):
+        for place, is_judged in ((64, True), (4096, False)):
+            text = toolchain.HIGHER_HALF.replace("*(.data .data.*) }", self.INSIDE % place)
+            report = judge(tmp_path, text, VARIABLES + self.PAGE, linker=linker)
+            # The areas are bytes of the file there.
+            assert rules(report) == {"T23"}
+            assert ("T10" in {item.rule for item in report.not_judged}) != is_judged
+            # By the place of its beginning alone, y might have the page's.
+            assert is_judged == (report.layout.alignment == 64 and report.layout.variables[0].alignment == 64)
+
 
 class TestT11StrideDisagreement:
     def test_memory_for_templates_in_place_of_strides(self, tmp_path):
@@ -310,6 +328,15 @@ class TestT25OutsideTemplate:
         report = judge(tmp_path, toolchain.HIGHER_HALF, linker=linker)
         assert [finding.rule for finding in report.findings] == ["T25", "T25"]
         assert "there is none" in report.findings[0].expected
+
+    def test_dropped_local_symbols(self, tmp_path):
+        source = VARIABLES + toolchain.variable("stray", 1, ".data.stray").replace("int", "static int")
+        assert rules(judge(tmp_path, source=source)) == {"T25"}
+        report = judge(tmp_path, BY_HAND, source, "-x")
+        assert report.findings == () and "T25" in {item.rule for item in report.not_judged}
+        # Of a kernel without per-CPU data, and of one without areas, there is nothing to say.
+        for text, source in ((toolchain.HIGHER_HALF, ""), (BY_HAND, VARIABLES + toolchain.note(layout="none"))):
+            assert "T25" not in {item.rule for item in judge(tmp_path, text, source, "-x").not_judged}
 
     def test_sp_naive_has_no_template(self, tmp_path):
         assert judge(tmp_path, toolchain.HIGHER_HALF, VARIABLES + toolchain.note(layout="none")).findings == ()

@@ -19,7 +19,7 @@ class Variable(NamedTuple):
     """One per-CPU variable.
 
     `alignment` is the one that it has in every area: the largest power of two that divides its offset,
-    at most the section's. A linked ELF does not say which one the source asked for; it is not larger.
+    at most the template's. A linked ELF does not say which one the source asked for; it is not larger.
     `offset` is `None` with sp-naive, where there are no areas.
     """
 
@@ -105,6 +105,16 @@ class Layout(NamedTuple):
             return self.template_size
         return None if self.loaded is None or self.end is None else self.end - self.loaded
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the template is all that its section holds."""
+        return self.section is not None and (self.section.address, self.section.end) == (self.load_start, self.load_end)
+
+    @property
+    def template_alignment(self) -> int:
+        """The alignment with which the template begins; without a section 1."""
+        return 1 if self.section is None else _template_alignment(self.section, self.load_start)
+
     def value(self, symbol: str) -> int | None:
         """The value of a symbol of the linker script."""
         return self.symbols[symbol].value if symbol in self.symbols else None
@@ -162,7 +172,8 @@ def read_layout(image: Image, cpu_num: int | None = None, profile: Profile | Non
         in_script = reserved // stride
     alignment = _value(script, "_percpu_alignment")
     if alignment is None and section is not None:
-        alignment = section.alignment if profiles.AREAS in profile.lacks else max(cache_line, section.alignment)
+        own = _template_alignment(section, load_start)
+        alignment = own if profiles.AREAS in profile.lacks else max(cache_line, own)
     if layout == "none":
         template_size = stride = reserved = alignment = None
 
@@ -299,7 +310,7 @@ def _variables(
             name=variable_name(profile, symbol.name),
             offset=symbol.value - load_start,
             size=symbol.size,
-            alignment=_alignment(symbol.value - load_start, section.alignment),
+            alignment=_alignment(symbol.value - load_start, _template_alignment(section, load_start)),
             section=section.name,
             symbol=symbol.name,
         )
@@ -309,3 +320,8 @@ def _variables(
 
 def _alignment(offset: int, limit: int) -> int:
     return limit if offset == 0 else min(offset & -offset, limit)
+
+
+def _template_alignment(section: Section, load_start: int | None) -> int:
+    """The section's, unless the template begins inside it, where less is kept."""
+    return _alignment(load_start or 0, section.alignment)

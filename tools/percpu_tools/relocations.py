@@ -48,16 +48,29 @@ def tables(image: Image) -> list[tuple[Section, Section]]:
 def to_storage(layout: Layout, image: Image, what: str) -> list[Kept]:
     """The relocations of code that name a variable in the template, by address."""
     found: list[Kept] = []
-    known: dict[int, dict[int, int]] = {}
+    known: dict[int, tuple[dict[int, int], set[int]]] = {}
     shift = 32 if image.elf_class == 64 else 8
     for table, home in tables(image):
         if table.link not in known:
             known[table.link] = _storage(layout, image, table.link)
-        values = known[table.link]
+        values, sections = known[table.link]
         for place, info, addend in _entries(image, table, what):
-            if info >> shift in values:
-                found.append(Kept(home, place, info & ((1 << shift) - 1), values[info >> shift] + addend))
+            index = info >> shift
+            if index in values and (index not in sections or _may_be_inside(layout, table, values[index] + addend)):
+                found.append(Kept(home, place, info & ((1 << shift) - 1), values[index] + addend))
     return sorted(found, key=lambda kept: (kept.home.number, kept.place))
+
+
+def _may_be_inside(layout: Layout, table: Section, target: int) -> bool:
+    """Whether what is named by the section's symbol may be in the template."""
+    if layout.is_alone:
+        return True
+    if table.type == "SHT_REL":
+        # ARM keeps the addend, which would tell, in the instruction.
+        return layout.section is not None and layout.section.name in layout.profile.sections
+    # x86_64 counts from the end of the instruction: 4 bytes of displacement and up to 4 of an immediate.
+    behind = 8 if layout.arch == "x86_64" else 0
+    return (layout.load_start or 0) - behind <= target < (layout.load_end or 0)
 
 
 def of_types(image: Image, home: Section, types: frozenset[int], what: str) -> list[int]:
@@ -84,8 +97,8 @@ def _entries(image: Image, table: Section, what: str) -> Iterator[tuple[int, int
     progress.report(what, table.size, table.size)
 
 
-def _storage(layout: Layout, image: Image, number: int) -> dict[int, int]:
-    """The values of the template's variables, by their numbers in that symbol table; also of its section symbol.
+def _storage(layout: Layout, image: Image, number: int) -> tuple[dict[int, int], set[int]]:
+    """The values of the template's variables and of its section symbol, by their numbers; and which is the latter.
 
     Bounds that a linker script defines are symbols of no type and size, and no variables.
     """
@@ -100,12 +113,13 @@ def _storage(layout: Layout, image: Image, number: int) -> dict[int, int]:
         or table.type != "SHT_SYMTAB"
         or table.entry_size != entry.size
     ):
-        return {}
+        return {}, set()
     data = image.data(table, table.address, table.size - table.size % entry.size)
     texts = image.data(strings, strings.address, strings.size)
     homes = struct.Struct(order + _SYMBOL_SECTION[image.elf_class])
     inside = [index for index, (home,) in enumerate(homes.iter_unpack(data)) if home == section.number]
-    values = {}
+    values: dict[int, int] = {}
+    sections: set[int] = set()
     for index in inside:
         fields = entry.unpack_from(data, index * entry.size)
         name, value, size, info = (fields[0], fields[4], fields[5], fields[1]) if image.elf_class == 64 else fields[:4]
@@ -113,6 +127,9 @@ def _storage(layout: Layout, image: Image, number: int) -> dict[int, int]:
         kind = info & 15
         # `.L` is a compiler's own name for the beginning of a file's variables.
         named = kind == _NOTYPE and (size > 0 or text.startswith(".L") or names.is_storage(text))
-        if kind in (_OBJECT, _SECTION, _COMMON) or named:
+        if kind == _SECTION:
+            sections.add(index)
             values[index] = value
-    return values
+        elif (kind in (_OBJECT, _COMMON) or named) and (layout.load_start or 0) <= value < (layout.load_end or 0):
+            values[index] = value
+    return values, sections

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from percpu_tools import code
 from percpu_tools.image import SHN_UNDEF, Image, Section
 from percpu_tools.instructions import x86_64
@@ -15,15 +17,23 @@ def handler(image: Image) -> int | None:
     return next((symbol.value for symbol in found if symbol.section != SHN_UNDEF), None)
 
 
-def checks(image: Image, segment: str, function: int) -> list[tuple[Section, int]]:
-    """The places at which the word at offset 0x28 of the segment is compared, and `function` called if it differs.
+class Check(NamedTuple):
+    """A place at which the word at `offset` of the segment is compared, and the handler called if it differs."""
 
-    An accessor may read a variable at that offset by the same instruction; it does not go on like that.
+    home: Section
+    place: int
+    offset: int
+
+
+def checks(image: Image, segment: str, function: int) -> list[Check]:
+    """The places at which a word of the segment is compared, and `function` called if it differs.
+
+    An accessor may read a variable at its offset by the same instruction; it does not go on like that.
     """
     bytes_ = code.Bytes(image)
     pattern = x86_64.canary_pattern(x86_64.SEGMENT_PREFIXES[segment])
     return [
-        (home, place)
+        Check(home, place, x86_64.canary_offset(bytes_, home, place))
         for home, place in code.matches(image, "T03 stack-guard", pattern)
         if x86_64.checks_canary(bytes_, home, place, function)
     ]

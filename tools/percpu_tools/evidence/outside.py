@@ -39,10 +39,9 @@ _MAKES = {
     "loongarch64": {loongarch64.ABS_HI20, loongarch64.PCALA_HI20, loongarch64.PCREL20_S2},
 }
 
-# x86_64 counts from the end of the instruction, most often that of its 4 bytes of displacement.
-_DISPLACEMENT = {
-    ("x86_64", kind): 4 for kind in (x86_64.PC32, x86_64.PLT32, x86_64.GOTPCREL, x86_64.GOTPCRELX, x86_64.REX_GOTPCRELX)
-}
+# x86_64: relative to the program counter are the word in the table, or what is named itself.
+_OF_TABLE = (x86_64.GOTPCREL, x86_64.GOTPCRELX, x86_64.REX_GOTPCRELX)
+_DISPLACED = (x86_64.PC32, x86_64.PLT32)
 
 _Uses = Callable[[code.Bytes, Kept], bool]
 _USES: dict[str, _Uses] = {
@@ -71,18 +70,24 @@ def accesses(layout: Layout, image: Image) -> list[Outside]:
     found = []
     for kept in relocations.to_storage(layout, image, WHAT):
         how = _on_x86(layout, bytes_, kept) if layout.arch == "x86_64" else _on_risc(layout, bytes_, kept)
-        if how is not None:
-            found.append(
-                Outside(kept._replace(target=kept.target + _DISPLACEMENT.get((layout.arch or "", kept.type), 0)), how)
-            )
+        target = _target(layout, bytes_, kept)
+        if how is not None and (layout.is_alone or (layout.load_start or 0) <= target < (layout.load_end or 0)):
+            found.append(Outside(kept._replace(target=target), how))
     return found
+
+
+def _target(layout: Layout, bytes_: code.Bytes, kept: Kept) -> int:
+    """The address that is named."""
+    if layout.arch == "x86_64" and kept.type in (*_OF_TABLE, *_DISPLACED):
+        return kept.target + x86_64.bytes_behind(bytes_, kept.home, kept.place)
+    return kept.target
 
 
 def _on_x86(layout: Layout, bytes_: code.Bytes, kept: Kept) -> str | None:
     if kept.type == x86_64.R_64:
         return DIRECT if x86_64.is_wide_access(bytes_, kept.home, kept.place) else None
-    of_table = kept.type in (x86_64.GOTPCREL, x86_64.GOTPCRELX, x86_64.REX_GOTPCRELX)
-    is_relative = of_table or kept.type in (x86_64.PC32, x86_64.PLT32)
+    of_table = kept.type in _OF_TABLE
+    is_relative = of_table or kept.type in _DISPLACED
     if not is_relative and kept.type not in (x86_64.R_32, x86_64.R_32S):
         return None
     how = x86_64.addressing(bytes_, kept.home, kept.place, is_relative)

@@ -19,11 +19,12 @@ _PAIR_BYTES = 32
 
 
 class Wrapped(NamedTuple):
-    """An access to `variable` that goes to the offset `becomes`."""
+    """An access to `offset` that goes to the offset `becomes`; `variable` is what has the former, if a symbol tells."""
 
     home: Section
     place: int
-    variable: Variable
+    variable: Variable | None
+    offset: int
     becomes: int
 
 
@@ -33,6 +34,8 @@ class Found(NamedTuple):
     doubtful: list[int]
     # Whether every access was looked at: relocations tell them all, and instructions some.
     is_complete: bool
+    # Whether nothing but the base register's name was wanting for that.
+    lacks_base: bool = False
 
 
 def all_near(layout: Layout) -> bool:
@@ -52,7 +55,8 @@ def wrapped(layout: Layout, image: Image) -> Found:
     kept = relocations.to_storage(layout, image, _WHAT)
     by_relocation = list(_relocated(layout, image, kept))
     if relocations.tables(image):
-        return Found(by_relocation, [], True)
+        lacks_base = _lacks_base(layout, kept)
+        return Found(by_relocation, [], not lacks_base, lacks_base)
     if layout.arch == "aarch64":
         return _moves(layout, image)
     if layout.arch in ("riscv64", "riscv32", "loongarch64"):
@@ -68,16 +72,30 @@ def _register(layout: Layout, numbers: dict[str, int]) -> int | None:
     return numbers.get(name or "")
 
 
+def _lacks_base(layout: Layout, kept: list[relocations.Kept]) -> bool:
+    """Whether there are accesses that are right or wrong by the register that they add to, and it has no name here."""
+    numbers, types = _BASES.get(layout.arch or "", ({}, frozenset()))
+    beyond = any(one.type in types and one.target - (layout.load_start or 0) >= 0x800 for one in kept)
+    return beyond and _register(layout, numbers) is None
+
+
+# The names of base registers, and the relocations of accesses with 12 bits of an offset.
+_BASES = {
+    "riscv64": (riscv.REGISTERS, frozenset({riscv.LO12_I, riscv.LO12_S})),
+    "riscv32": (riscv.REGISTERS, frozenset({riscv.LO12_I, riscv.LO12_S})),
+    "loongarch64": (loongarch64.REGISTERS, frozenset({loongarch64.PCALA_LO12, loongarch64.ABS_LO12})),
+}
+
+
 def _relocated(layout: Layout, image: Image, kept: list[relocations.Kept]) -> Iterator[Wrapped]:
     bytes_ = code.Bytes(image)
     for index, one in enumerate(kept):
         offset = one.target - (layout.load_start or 0)
-        variable = layout.variable_at(offset)
-        if variable is None:
+        if not 0 <= offset < (layout.template_size or 0):
             continue
         becomes = _what_fits(layout, bytes_, one, kept[max(index - 4, 0) : index + 5])
         if becomes is not None:
-            yield Wrapped(one.home, one.place, variable, becomes)
+            yield Wrapped(one.home, one.place, layout.variable_at(offset), offset, becomes)
 
 
 def _what_fits(layout: Layout, bytes_: code.Bytes, one: relocations.Kept, around: list[relocations.Kept]) -> int | None:
@@ -110,13 +128,11 @@ def _what_fits(layout: Layout, bytes_: code.Bytes, one: relocations.Kept, around
         if kind in (arm.ABS12, arm.MOVW_ABS_NC) and arm.is_memory_access(word) and target >= 0x1000:
             return target % 0x1000
     else:
-        decoded: riscv.Access | loongarch64.Access | None = None
-        base: int | None = None
-        if layout.arch in ("riscv64", "riscv32") and kind in (riscv.LO12_I, riscv.LO12_S):
-            decoded, base = riscv.access(word), _register(layout, riscv.REGISTERS)
-        elif layout.arch == "loongarch64" and kind in (loongarch64.PCALA_LO12, loongarch64.ABS_LO12):
-            decoded, base = loongarch64.access(word), _register(layout, loongarch64.REGISTERS)
-        if decoded is not None and decoded.base == base and target >= 0x800:
+        numbers, low_types = _BASES[layout.arch or ""]
+        if kind not in low_types:
+            return None
+        decoded = loongarch64.access(word) if layout.arch == "loongarch64" else riscv.access(word)
+        if decoded is not None and decoded.base == _register(layout, numbers) and target >= 0x800:
             return riscv.signed(target)
     return None
 
@@ -140,7 +156,8 @@ def _moves(layout: Layout, image: Image) -> Found:
         if moved[1] in low:
             doubtful.append(place)
         else:
-            found.append(Wrapped(home, place, high[moved[1]], moved[1]))
+            variable = high[moved[1]]
+            found.append(Wrapped(home, place, variable, variable.offset or 0, moved[1]))
     return Found(found, doubtful, False)
 
 
@@ -178,5 +195,6 @@ def _immediates(layout: Layout, image: Image) -> Found:
                 boundaries, last = riscv.Boundaries(image, home, bytes_), home
             if not boundaries.begins(place):
                 continue
-        found.append(Wrapped(home, place, at[decoded.immediate], decoded.immediate))
+        variable = at[decoded.immediate]
+        found.append(Wrapped(home, place, variable, variable.offset or 0, decoded.immediate))
     return Found(found, [], False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from percpu_tools import profiles
 from percpu_tools.findings import STRIPPED, Finding, NotJudged
@@ -25,9 +26,10 @@ def stack_guard(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     """
     Mechanism
       With -fstack-protector and -mcmodel=kernel, compilers take the canary from %gs:0x28 (%fs:0x28 without
-      -mcmodel=kernel). Where that segment holds the per-CPU base, it is offset 40 of the area. A variable
-      there changes between a function's begin and end, and the function reports a smashed stack; and in the
-      in-image layout the base is biased, so that %gs:0x28 lies outside every area.
+      -mcmodel=kernel), or where -mstack-protector-guard-reg and -offset say. Where that segment holds the
+      per-CPU base, it is offset 40 of the area. A variable there changes between a function's begin and end, and
+      the function reports a smashed stack; and in the in-image layout the base is biased, so that %gs:0x28 lies
+      outside every area.
 
     Reproduce
       gcc -mcmodel=kernel -fstack-protector-strong, and 48 bytes of per-CPU variables
@@ -38,8 +40,8 @@ def stack_guard(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
       3. -fno-stack-protector.
 
     Evidence
-      The instructions: a comparison with the word at 0x28 of the segment, and behind it a branch to a call of
-      __stack_chk_fail. An accessor that reads a variable at offset 40 is not followed by one.
+      The instructions: a comparison with a word of the segment, and behind it a branch to a call of
+      __stack_chk_fail. An accessor that reads a variable at that offset is not followed by one.
     """
     if layout.arch != "x86_64" or not layout.has_areas or not layout.template_size or layout.load_start is None:
         return
@@ -50,54 +52,81 @@ def stack_guard(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     if not image.has_symbols:
         yield NotJudged(STRIPPED)
         return
-    # The offset of the canary and of its last byte (GCC manual, -mstack-protector-guard).
-    first, last = 0x28, 0x2F
-    variable = layout.variable_at(first) or layout.variable_at(last)
     in_area = layout.layout == "zero-vma"
-    if in_area and (variable is None or _is_meant_for_canary(variable)):
-        return
     if not in_area and layout.note is None:
         # Without the runtime's bias, what the segment holds is the kernel's own affair.
         return
     from percpu_tools import code
     from percpu_tools.evidence import canary
+    from percpu_tools.instructions import x86_64
 
+    usual = _where_canary_is(layout, x86_64.CANARY)
+    if in_area and usual is not None and _is_meant_for_canary(usual):
+        # Who keeps the usual place for the canary has not told compilers of another one.
+        return
     handler = canary.handler(image)
     if handler is None:
         return
-    places = canary.checks(image, segment, handler)
-    for home, place in places[:1]:
+    by_offset: dict[int, list[canary.Check]] = {}
+    for check in canary.checks(image, segment, handler):
+        by_offset.setdefault(check.offset, []).append(check)
+    found: list[tuple[canary.Check, Variable | None]] = []
+    is_unknown = False
+    for displacement, checks in islice(by_offset.items(), _MOST_CANARIES):
+        # What is added to a base that is biased is a link-time address.
+        offset = (displacement - layout.load_start) % (1 << 64)
+        variable = _where_canary_is(layout, offset)
+        if variable is None and offset < layout.template_size and not image.has_local_symbols:
+            is_unknown = True
+        elif not in_area and offset >= layout.template_size or variable and not _is_meant_for_canary(variable):
+            found += [(check, variable) for check in checks]
+    for (home, place, displacement), variable in found[:1]:
         function, where = code.place(image, home, place)
-        if in_area and variable is not None:
-            begins = variable.offset == first
+        word = f"%{segment}:{displacement:#x}"
+        if variable is not None:
+            begins = variable.offset == (displacement - layout.load_start) % (1 << 64)
             message = (
-                f"the stack protector takes its canary from %{segment}:0x28, which belongs to {variable.name}: "
+                f"the stack protector takes its canary from {word}, which belongs to {variable.name}: "
                 + ("a write to it looks like a smashed stack" if begins else "unless what lies there is meant for it")
             )
-            level, expected = "error" if begins else "warning", f"no variable at offset {first}, or no canary there"
+            level = "error" if begins else "warning"
+            expected = f"no variable at offset {(displacement - layout.load_start) % (1 << 64)}, or no canary there"
         else:
             message = (
-                f"the stack protector takes its canary from %{segment}:0x28, "
+                f"the stack protector takes its canary from {word}, "
                 "which in the in-image layout lies outside every area"
             )
             level, expected = "error", "a canary that is not relative to the base register"
         yield Finding(
             level,
-            message + _more(len(places)),
-            symbol=variable.symbol if in_area and variable is not None else function,
-            section=layout.section.name if layout.section is not None and in_area else home.name,
-            found=f"a comparison with %{segment}:0x28 at {where}",
+            message + _more(len(found)),
+            symbol=variable.symbol if variable is not None else function,
+            section=layout.section.name if layout.section is not None and variable is not None else home.name,
+            found=f"a comparison with {word} at {where}",
             expected=expected,
             fix=(
                 *(
                     ("compile the file that owns the areas with -fstack-protector too: it then reserves the place",)
-                    if in_area
+                    if in_area and displacement == x86_64.CANARY
                     else ()
                 ),
                 "compile with -mstack-protector-guard=global, or -mstack-protector-guard-reg and -symbol",
                 "compile with -fno-stack-protector",
             ),
         )
+    if is_unknown and not found:
+        yield NotJudged(
+            "the file has no local symbols, so a static variable may lie where the stack protector has its canary"
+        )
+
+
+# A kernel has one, or two where a file was compiled otherwise.
+_MOST_CANARIES = 64
+
+
+def _where_canary_is(layout: Layout, offset: int) -> Variable | None:
+    """The variable that has the first or the last byte of the word at that offset."""
+    return layout.variable_at(offset) or layout.variable_at(offset + 7)
 
 
 def _is_meant_for_canary(variable: Variable) -> bool:
@@ -181,17 +210,17 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
         )
     if beyond:
         return
-    wrapped, doubtful, is_complete = reach.wrapped(layout, image)
-    for home, place, variable, becomes in wrapped[:1]:
+    wrapped, doubtful, is_complete, lacks_base = reach.wrapped(layout, image)
+    for home, place, meant, offset, becomes in wrapped[:1]:
         function, where = code.place(image, home, place)
         other = layout.variable_at(becomes)
         yield Finding(
             "error",
-            f"an access to {variable.name} has lost the upper bits of the offset, "
+            f"an access to {meant.name if meant else f'offset {offset:#x}'} has lost the upper bits of the offset, "
             f"and goes to {other.name if other else 'no variable'}" + _more(len(wrapped)),
             symbol=function,
             section=home.name,
-            found=f"offset {becomes:#x} in place of {variable.offset or 0:#x}, at {where}",
+            found=f"offset {becomes:#x} in place of {offset:#x}, at {where}",
             expected="an access that reaches every offset in the template",
             fix=_REACH_MENDS.get(layout.arch or "", ())
             + ("make the template smaller, or define the variable with PERCPU_DEFINE_NEAR and put it first",),
@@ -202,6 +231,11 @@ def offset_out_of_reach(layout: Layout, image: Image) -> Iterator[Finding | NotJ
         yield NotJudged(
             f"{len(doubtful)} accesses (the first at {doubtful[0]:#x}) are to variables within 64 KiB, or to others "
             "that lie a multiple of 64 KiB behind them, and no relocations are kept; link with --emit-relocs"
+        )
+    elif lacks_base:
+        yield NotJudged(
+            f"the template is larger than the {limit} bytes that the shortest access reaches, and neither a note nor a "
+            "profile names the base register, which tells such an access from the end of a longer one"
         )
     elif not is_complete:
         yield NotJudged(

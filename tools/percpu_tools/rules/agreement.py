@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from percpu_tools import profiles
 from percpu_tools.findings import Finding, NotJudged
-from percpu_tools.image import Image
+from percpu_tools.image import Image, Section
 from percpu_tools.layout import Layout
 from percpu_tools.note import UNIT_SYMBOL, Note, parse_unit
 from percpu_tools.rules import rule
@@ -54,7 +54,11 @@ def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
     name = f" ({witness.name} has it)" if witness else ""
     if (lack := layout.lacks(profiles.STRIDE)) is not None:
         yield NotJudged(f"whether the stride keeps the alignment: {lack}")
-    if layout.stride and layout.stride % section.alignment:
+    alignment = layout.template_alignment
+    if ((layout.stride or 0) % alignment or (layout.start or 0) % alignment) and _is_shared(layout, image, section):
+        yield NotJudged(f"{section.name} holds other things than the template, and may have its alignment from them")
+        return
+    if layout.stride and layout.stride % alignment:
         origin = layout.name_of("_percpu_stride") if layout.stride_given else "the stride that the runtime computes"
         yield Finding(
             "error",
@@ -62,23 +66,41 @@ def misaligned_areas(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
             symbol=symbol,
             section=section.name,
             found=f"stride {layout.stride:#x}",
-            expected=f"a multiple of {section.alignment:#x}",
+            expected=f"a multiple of {alignment:#x}",
             fix=(
                 "round the stride up to max(cache line, ALIGNOF(.percpu)) in the linker script",
                 _RENDER,
                 f"ask for an alignment of at most {layout.stride & -layout.stride:#x}",
             ),
         )
-    if layout.start is not None and layout.start % section.alignment:
+    if layout.start is not None and layout.start % alignment:
         yield Finding(
             "error",
             f"{layout.name_of('_percpu_start')} is not aligned as {section.name} is{name}: every area loses the alignment",
             symbol=layout.name_of("_percpu_start"),
             section=section.name,
             found=f"{layout.name_of('_percpu_start')} at {layout.start:#x}",
-            expected=f"a multiple of {section.alignment:#x}",
+            expected=f"a multiple of {alignment:#x}",
             fix=(f"write `. = ALIGN(ALIGNOF({section.name}));` before {layout.name_of('_percpu_start')} in the linker script", _RENDER),
         )
+
+
+def _is_shared(layout: Layout, image: Image, section: Section) -> bool:
+    """Whether things that are not the template's lie in its section, or may do so where their symbols were dropped."""
+    assert layout.load_start is not None and layout.load_end is not None
+    if layout.is_alone:
+        return False
+    if not image.has_local_symbols and section.has_bytes:
+        return True
+    bounds = {layout.name_of(symbol) for symbol in layout.symbols}
+    return any(
+        symbol.section == section.number
+        and symbol.type not in ("SECTION", "FILE")
+        and not layout.load_start <= symbol.value <= layout.load_end
+        and symbol.name not in bounds
+        and not symbol.name.startswith(("_percpu_", "$", ".L"))
+        for symbol in image.symbols((), sections=[section.number])
+    )
 
 
 @rule("T11", "stride-disagreement", "the linker script, the runtime and its users do not agree")

@@ -5,13 +5,26 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from percpu_tools.findings import Finding, NotJudged
-from percpu_tools.image import SHF_ALLOC, Image, Section, Symbol
+from percpu_tools.image import SHF_ALLOC, SHN_UNDEF, Image, Relocation, Section, Symbol
 from percpu_tools.layout import Layout
 from percpu_tools.rules import rule
 
+if TYPE_CHECKING:
+    from percpu_tools.code import Bytes
+
 _TABLES = (".init_array", ".preinit_array", ".ctors")
+
+# A script may put them into a section of another name. These bounds it has to give to the code that calls them
+# (gABI, "Initialization and Termination Functions"; GCC Internals, "How Initialization Functions Are Handled").
+_BOUNDS = (("__preinit_array_start", "__preinit_array_end"), ("__init_array_start", "__init_array_end"), ("__CTOR_LIST__", "__CTOR_END__"))
+# And so GCC and Clang call the function that initializes a file's variables, or those of one priority.
+_OF_FILE = rb"_GLOBAL__(?:sub_)?I[_.]"
+# Without optimization that one calls others: GCC one for all variables, Clang one for each.
+_PARTS = (rb"_Z41__static_initialization_and_destruction_0", rb"__cxx_global_var_init")
 
 # Without a symbol of its own, a constructor's end is not known; it is not looked at further than this.
 _LONGEST = 0x10000
@@ -32,6 +45,25 @@ _PC_RELATIVE = {
     "loongarch64": (71, 103),  # PCALA_HI20, PCREL20_S2
     "x86_64": (2, 9, 41, 42),  # PC32, GOTPCREL, GOTPCRELX, REX_GOTPCRELX
 }
+# Those of them that make the address of a word in the global offset table, which holds the symbol's address.
+_OF_TABLE = (9, 41, 42)
+
+
+class _Constructors(NamedTuple):
+    """The addresses of the constructors, and the section in which these, or else they themselves, were found."""
+
+    where: str
+    starts: list[int]
+    # Whether there is a table that a loader fills.
+    is_for_loader: bool
+
+
+class _Access(NamedTuple):
+    """A place in a constructor that names the template. `is_address`: all that is seen is that it takes the address."""
+
+    place: int
+    function: Symbol
+    is_address: bool
 
 
 @rule("T15", "constructor-touches-template", "a constructor accesses per-CPU storage at its link-time address")
@@ -54,22 +86,25 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
 
     Evidence
       Relocations of the code, where the link keeps them (--emit-relocs); on x86_64 the instructions
-      that are relative to the program counter too.
+      that are relative to the program counter too. In the in-image layout an accessor takes the address as
+      well (`lea` on x86_64), and adds the base to it: there only x86_64's loads and stores are judged.
     """
     section = layout.section
     if not layout.has_areas or section is None or layout.load_start is None or layout.load_end is None or not layout.template_size:
         return
-    tables, starts = _constructors(image)
+    where, starts, is_for_loader = _constructors(image)
+    by_loader = NotJudged(f"the constructors' addresses are put into {where} by the loader")
     if not starts:
-        if tables and image.type == "ET_DYN":
-            yield NotJudged("the constructors' addresses are put into .init_array by the loader")
+        if is_for_loader:
+            yield by_loader
         return
-    functions = list(_functions(image, starts))
+    functions = _functions(image, starts)
     kept = _kept(image)
-    hits = list(_relocated_accesses(layout, image, section, functions, kept))
-    if not hits and layout.arch == "x86_64":
-        hits = list(_relative_accesses(layout, image, functions))
-    for place, function in hits[:1]:
+    accesses = list(_relocated_accesses(layout, image, section, functions, kept))
+    if layout.arch == "x86_64" and all(access.is_address for access in accesses):
+        accesses += _relative_accesses(layout, image, functions)
+    hits = [access for access in accesses if not access.is_address]
+    for place, function, _ in hits[:1]:
         yield Finding(
             "error",
             f"the constructor {function.name or hex(function.value)} accesses per-CPU storage at its link-time address",
@@ -85,24 +120,49 @@ def constructor_touches_template(layout: Layout, image: Image) -> Iterator[Findi
     if hits:
         return
     if not kept:
-        yield NotJudged(f"{len(starts)} constructors in {tables[0].name}, and no relocations kept that tell what they access; link with --emit-relocs")
-    elif layout.layout != "zero-vma" and layout.arch != "x86_64":
-        yield NotJudged(f"{len(starts)} constructors in {tables[0].name}: in the in-image layout their accesses look like those of accessors")
+        yield NotJudged(f"{len(starts)} constructors in {where}, and no relocations kept that tell what they access; link with --emit-relocs")
+    elif accesses or layout.layout != "zero-vma" and layout.arch != "x86_64":
+        yield NotJudged(f"{len(starts)} constructors in {where}: in the in-image layout their accesses look like those of accessors")
+    elif is_for_loader:
+        yield by_loader
 
 
 def accesses_of_constructors(layout: Layout, image: Image) -> list[tuple[int, Symbol]]:
     """The places at which constructors access the template, as kept relocations tell, with the constructors."""
-    _, starts = _constructors(image)
-    if layout.section is None or not starts:
+    starts = _constructors(image).starts
+    if layout.section is None or layout.load_start is None or layout.load_end is None or not starts:
         return []
-    return list(_relocated_accesses(layout, image, layout.section, list(_functions(image, starts)), _kept(image)))
+    accesses = _relocated_accesses(layout, image, layout.section, _functions(image, starts), _kept(image))
+    return [(access.place, access.function) for access in accesses if not access.is_address]
 
 
-def _constructors(image: Image) -> tuple[list[Section], list[int]]:
-    """The tables of constructors, and the addresses in them."""
-    tables = [table for table in image.sections if table.name.startswith(_TABLES) and table.is_allocated and table.has_bytes and table.size]
-    words = (word for table in tables for word in image.words(table, end=table.address + 8 * _MOST_CONSTRUCTORS)[1])
-    return tables, sorted({word for word in words if _home(image, word) is not None})
+def _constructors(image: Image) -> _Constructors:
+    tables = [(table, table.address, table.end) for table in image.sections if table.name.startswith(_TABLES) and _has_words(table)]
+    tables += _between_bounds(image)
+    limit = image.elf_class // 8 * _MOST_CONSTRUCTORS
+    words = {word for table, start, end in tables for word in image.words(table, start, min(end, start + limit))[1]}
+    listed = {word for word in words if _home(image, word) is not None}
+    named = [symbol for symbol in image.symbols(_OF_FILE) if symbol.type == "FUNC"][:_MOST_CONSTRUCTORS]
+    starts = listed.union(symbol.value for symbol in named if _home(image, symbol.value) is not None)
+    home = tables[0][0] if tables else _home(image, min(starts)) if starts else None
+    return _Constructors(home.name if home else "", sorted(starts), bool(tables) and not listed and image.type == "ET_DYN")
+
+
+def _between_bounds(image: Image) -> list[tuple[Section, int, int]]:
+    """The tables between the symbols that a script defines for them, each with the section that it is in."""
+    names = {name for bounds in _BOUNDS for name in bounds}
+    symbols = image.symbols([name.encode() for name in sorted(names)])
+    values = {symbol.name: symbol.value for symbol in symbols if symbol.name in names and symbol.section != SHN_UNDEF}
+    found = []
+    for start, end in ((values.get(first, 0), values.get(last, 0)) for first, last in _BOUNDS):
+        home = next((home for home in image.sections if _has_words(home) and home.address <= start < home.end), None)
+        if home is not None and start < end:
+            found.append((home, start, end))
+    return found
+
+
+def _has_words(section: Section) -> bool:
+    return bool(section.is_allocated and section.has_bytes and section.size)
 
 
 def _kept(image: Image) -> list[Section]:
@@ -114,8 +174,14 @@ def _home(image: Image, address: int) -> Section | None:
     return next((home for home in image.sections if home.is_executable and home.has_bytes and home.address <= address < home.end), None)
 
 
-def _functions(image: Image, starts: list[int]) -> Iterator[Symbol]:
-    """The constructors, each with where it ends; the function symbols say so."""
+def _functions(image: Image, starts: list[int]) -> list[Symbol]:
+    """The constructors and their parts, each with where it ends."""
+    parts = (symbol.value for symbol in image.symbols(_PARTS) if symbol.type == "FUNC" and _home(image, symbol.value) is not None)
+    return list(_with_ends(image, sorted({*starts, *islice(parts, _MOST_CONSTRUCTORS)})))
+
+
+def _with_ends(image: Image, starts: list[int]) -> Iterator[Symbol]:
+    """The functions at these addresses, each with where it ends; the function symbols say so."""
     homes = {home.number for start in starts if (home := _home(image, start)) is not None}
     symbols = [symbol for symbol in image.symbols((), sections=homes) if symbol.type == "FUNC" and symbol.section in homes]
     by_address = {symbol.value & ~1 if image.target and image.target.name == "arm" else symbol.value: symbol for symbol in symbols if symbol.size}
@@ -133,10 +199,15 @@ def _functions(image: Image, starts: list[int]) -> Iterator[Symbol]:
 
 def _relocated_accesses(
     layout: Layout, image: Image, section: Section, functions: list[Symbol], kept: list[Section]
-) -> Iterator[tuple[int, Symbol]]:
+) -> Iterator[_Access]:
+    from percpu_tools.code import Bytes
+    from percpu_tools.instructions import x86_64
+
+    assert layout.load_start is not None and layout.load_end is not None
     types = _PC_RELATIVE.get(layout.arch or "", ())
     if layout.layout != "zero-vma" and layout.arch != "x86_64":
         return
+    bytes_ = Bytes(image)
     for table in kept:
         home = image.section_at(table.info)
         mine = [function for function in functions if home is not None and function.section == home.number]
@@ -150,8 +221,21 @@ def _relocated_accesses(
             if at < 0 or relocation.type not in types or symbol is None or symbol.section != section.number:
                 continue
             function = mine[at]
-            if relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
-                yield relocation.offset, function
+            inside = layout.load_start <= _target(layout, bytes_, home, relocation, symbol) < layout.load_end
+            if inside and relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
+                is_address = layout.layout != "zero-vma" and (
+                    relocation.type in _OF_TABLE or x86_64.addressing(bytes_, home, relocation.offset, is_relative=True) == "lea"
+                )
+                yield _Access(relocation.offset, function, is_address)
+
+
+def _target(layout: Layout, bytes_: Bytes, home: Section, relocation: Relocation, symbol: Symbol) -> int:
+    """The address that the relocation's instruction names: the symbol may be that of a section with other things in it."""
+    from percpu_tools.instructions import x86_64
+
+    # ARM keeps the addend in the instruction (SHT_REL). The one of a displacement counts from the instruction's end.
+    target = symbol.value + (relocation.addend or 0)
+    return target + x86_64.bytes_behind(bytes_, home, relocation.offset) if layout.arch == "x86_64" else target
 
 
 def _through_base(image: Image, home: Section, place: int) -> bool:
@@ -161,13 +245,17 @@ def _through_base(image: Image, home: Section, place: int) -> bool:
     return _SEGMENT_PREFIX.search(image.data(home, max(place - 8, home.address), min(8, place - home.address))) is not None
 
 
-def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) -> Iterator[tuple[int, Symbol]]:
+def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) -> Iterator[_Access]:
     """The x86_64 instructions that address the template relative to the program counter.
 
     Every four bytes of the function are tried as a displacement, behind a ModRM byte that says so (SDM vol. 2A,
-    2.2.1.6), and with each length that an immediate behind it may have.
+    2.2.1.6).
     """
+    from percpu_tools.code import Bytes
+    from percpu_tools.instructions import x86_64
+
     assert layout.load_start is not None and layout.load_end is not None
+    bytes_ = Bytes(image)
     examined = 0
     for function in functions:
         home = image.section_at(function.section)
@@ -178,8 +266,8 @@ def _relative_accesses(layout: Layout, image: Image, functions: list[Symbol]) ->
         for at in range(1, len(code) - 3):
             if code[at - 1] & 0xC7 != 0x05:
                 continue
-            displacement = int.from_bytes(code[at : at + 4], "little", signed=True)
-            ends = (function.value + at + 4 + immediate + displacement for immediate in (0, 1, 2, 4))
-            inside = any(layout.load_start <= end < layout.load_end for end in ends)
-            if inside and not _through_base(image, home, function.value + at):
-                yield function.value + at, function
+            place = function.value + at
+            inside = layout.load_start <= x86_64.relative_target(bytes_, home, place) < layout.load_end
+            if inside and not _through_base(image, home, place):
+                is_lea = x86_64.addressing(bytes_, home, place, is_relative=True) == "lea"
+                yield _Access(place, function, is_address=is_lea and layout.layout != "zero-vma")

@@ -206,10 +206,12 @@ def _points_in(relocation: Relocation, layout: Layout, image: Image, section: Se
     assert layout.load_start is not None and layout.load_end is not None
     if not layout.load_start <= relocation.offset < layout.load_end:
         return False
-    symbol = relocation.symbol
+    symbol, target = relocation.symbol, _target(relocation, image, section)
+    is_inside = layout.load_start <= target < layout.load_end
     if symbol is not None and symbol.section not in (SHN_UNDEF, SHN_ABS):
-        return symbol.section == section.number and not _is_load_address(_target(relocation, image, section), layout)
-    return symbol is None and layout.load_start <= _target(relocation, image, section) < layout.load_end
+        is_of_template = symbol.section == section.number and (is_inside or layout.is_alone)
+        return is_of_template and not _is_load_address(target, layout)
+    return symbol is None and is_inside
 
 
 def _is_load_address(address: int, layout: Layout) -> bool:

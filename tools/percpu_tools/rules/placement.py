@@ -348,6 +348,8 @@ def outside_template(layout: Layout, image: Image) -> Iterator[Finding | NotJudg
         sections = " or ".join(layout.profile.sections) or "of per-CPU data"
         bounds = " and ".join(layout.name_of(symbol) for symbol in ("_percpu_load_start", "_percpu_load_end"))
         yield NotJudged(f"profile {layout.profile.name} does not fit the file: there is no section {sections}, and no symbols {bounds} in one")
+    if layout.has_areas and not image.has_local_symbols:
+        yield NotJudged("the file has no local symbols, so static variables may lie outside the template")
     told = set()
     for symbol in layout.storage:
         inside = (
