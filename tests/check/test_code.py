@@ -131,6 +131,14 @@ class TestT01RelaxedToZero:
         report = judge(tmp_path, build, X + self.NEAR_POINTER, ZERO_VMA)
         assert report.findings == () and "T01" in not_judged(report)
 
+    @pytest.mark.parametrize("opt", ["-O0", "-O2", "-Os"])
+    @builds(*RISCV, linker="ld")
+    def test_an_address_used_twice(self, tmp_path, build, opt):
+        """It is made by one addition, too, and the load and the store are based on it."""
+        source = X + "void access(void);\nvoid access(void) { percpu_storage_x++; }\n"
+        report = judge(tmp_path, build, source, ZERO_VMA, *KEPT, compile=("-mcmodel=medany", opt))
+        assert only(report, "T01").symbol == "access"
+
     @pytest.mark.parametrize("flags", [(), ("--no-relax",)], ids=["norelax", "--no-relax"])
     @builds(*RISCV, linker="ld")
     def test_without_relaxation(self, tmp_path, build, flags):
@@ -529,6 +537,13 @@ class TestT08OutsideAccessors:
         assert self.judge(tmp_path, build, X + assembly(accessor), IN_IMAGE, *KEPT).findings == ()
         direct = assembly(accessor.replace("add %0, %0, gp; ", ""))
         assert rules(self.judge(tmp_path, build, X + direct, IN_IMAGE, *KEPT)) == {"T08"}
+
+    @builds("riscv32")
+    def test_an_offset_given_to_a_function(self, tmp_path, build):
+        """It returns an address in the same register; RV32 has a call of 2 bytes, which RV64 has not."""
+        given = "lui a0, %%hi(percpu_storage_x); addi a0, a0, %%lo(percpu_storage_x); c.jal access; lw %0, 0(a0)"
+        report = self.judge(tmp_path, build, X + assembly(given, clobbers="a0"), IN_IMAGE, *KEPT)
+        assert report.findings == ()
 
     @builds("arm")
     def test_an_accessor_whose_register_is_used_again(self, tmp_path, build):

@@ -48,8 +48,8 @@ _Uses = Callable[[code.Bytes, Kept], bool]
 _USES: dict[str, _Uses] = {
     "aarch64": lambda bytes_, kept: aarch64.used_directly(bytes_, kept.home, kept.place),
     "arm": lambda bytes_, kept: _used_on_arm(bytes_, kept),
-    "riscv64": lambda bytes_, kept: riscv.used_directly(bytes_, kept.home, kept.place),
-    "riscv32": lambda bytes_, kept: riscv.used_directly(bytes_, kept.home, kept.place),
+    "riscv64": lambda bytes_, kept: riscv.used_directly(bytes_, kept.home, kept.place, 64),
+    "riscv32": lambda bytes_, kept: riscv.used_directly(bytes_, kept.home, kept.place, 32),
     "loongarch64": lambda bytes_, kept: loongarch64.used_directly(bytes_, kept.home, kept.place),
 }
 
