@@ -20,6 +20,8 @@ from cxx.compilers import ALL
 from cxx.test_riscv_relaxation import RISCV as RUNTIME
 from cxx.test_riscv_relaxation import headers_without_norelax, linked
 from percpu_tools import check, code
+from percpu_tools.evidence import outside
+from percpu_tools.image import Image
 from percpu_tools.targets import TARGETS
 
 CODE_RULES = {"T01", "T02", "T03", "T04", "T08"}
@@ -496,6 +498,28 @@ class TestT08OutsideAccessors:
     STORE = "void access(int);\nvoid access(int number) { percpu_storage_x = number; }\n"
     ADDRESS = "int *access(void);\nint *access(void) { return &percpu_storage_x; }\n"
     EVERYWHERE = builds("x86_64", "aarch64", "arm", "riscv64", "riscv32", "loongarch64")
+    SCRIPTS = pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
+    # As compilers have it in one instruction or several: with the address in a register, for more than one of them.
+    FORMS = {
+        "constant": "percpu_storage_x = 1;",
+        "increment": "percpu_storage_x++;",
+        "members": "percpu_storage_front[2] = percpu_storage_front[1];",
+        "condition": "if (percpu_storage_x > 3) percpu_storage_x = call();",
+        "result": "percpu_storage_x = call();",
+        "atomic": "__atomic_fetch_add(&percpu_storage_x, 1, __ATOMIC_SEQ_CST);",
+    }
+    CALL = "__attribute__((noinline)) int call(void);\nint call(void) { static volatile int number; return number; }\n"
+
+    def judge_forms(self, folder, build: Build, script: str, *compile: str):
+        """One function for each of them."""
+        source = X + self.CALL
+        source += "".join(f"void {name}(void);\nvoid {name}(void) {{ {text} }}\n" for name, text in self.FORMS.items())
+        # Without instructions of their own, atomic accesses are calls on AArch64.
+        inline = ("-mno-outline-atomics",) if build.arch == "aarch64" else ()
+        report = self.judge(folder, build, source, script, *KEPT, compile=(*compile, *inline))
+        with Image(report.file) as image:
+            places = outside.accesses(report.layout, image)
+            return {code.place(image, place.kept.home, place.kept.place)[0] for place in places}
 
     def judge(self, folder, build: Build, source: str, script: str, *flags: str, compile: tuple[str, ...] = ()):
         # GNU ld would relax what lies near 0, and it would be T01.
@@ -513,6 +537,24 @@ class TestT08OutsideAccessors:
         # ARM has the addend in the code.
         assert build.arch == "arm" or finding.message.startswith("x is addressed")
 
+    @pytest.mark.parametrize("opt", ["-O0", "-O2"])
+    @SCRIPTS
+    @builds("x86_64", "aarch64", "riscv64", "riscv32", "loongarch64")
+    def test_forms(self, tmp_path, build, script, opt):
+        assert self.judge_forms(tmp_path, build, script, opt) == set(self.FORMS)
+
+    @builds("x86_64", "aarch64", "riscv64", "riscv32", "loongarch64")
+    def test_the_global_offset_table(self, tmp_path, build):
+        """The address is loaded from there, or linkers have made it a part of the code."""
+        assert self.judge_forms(tmp_path, build, IN_IMAGE, "-fpic") == set(self.FORMS)
+
+    @builds("aarch64")
+    def test_the_tiny_code_model(self, tmp_path, build):
+        for flags in ((), ("-fpic",)):
+            found = self.judge_forms(tmp_path, build, IN_IMAGE, "-mcmodel=tiny", *flags)
+            # GCC knows which registers a function of the same file leaves alone, and nothing else tells.
+            assert found >= set(self.FORMS) - {"result"}
+
     @EVERYWHERE
     def test_an_address_relative_to_the_program_counter(self, tmp_path, build):
         """Of a variable at 0, where the link allows it at all; in the in-image layout it may be an offset."""
@@ -527,6 +569,16 @@ class TestT08OutsideAccessors:
         other = "extern int counter;\nint counter = 1;\nint access(void);\nint access(void) { return counter; }\n"
         report = self.judge(tmp_path, build, X + other, ZERO_VMA, *KEPT)
         assert report.findings == () and "T08" not in not_judged(report)
+
+    @builds("x86_64")
+    def test_an_accessor_of_a_pointer(self, tmp_path, build):
+        """What it loads is the address of something else."""
+        for access in (
+            "movq %%gs:percpu_storage_x(%%rip), %%rax",
+            "leaq percpu_storage_x(%%rip), %%rax; addq %%gs:8, %%rax",
+        ):
+            source = X + assembly(f"{access}; movl (%%rax), %0", clobbers="rax")
+            assert self.judge(tmp_path, build, source, IN_IMAGE, *KEPT).findings == ()
 
     @builds(*RISCV)
     def test_an_accessor_without_compressed_instructions(self, tmp_path, build):
@@ -584,6 +636,10 @@ class TestT08OutsideAccessors:
             assert report.findings == ()
         else:
             assert rules(report) == {"T08"}
+
+    @builds("x86_64")
+    def test_forms_in_the_large_code_model(self, tmp_path, build):
+        assert self.judge_forms(tmp_path, build, ZERO_VMA, "-mcmodel=large") == set(self.FORMS)
 
 
 @pytest.fixture(scope="module")

@@ -249,7 +249,8 @@ def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJud
     Evidence
       Relocations of code, where the link keeps them (--emit-relocs): those that are relative to the program
       counter or of the global offset table in the zero-VMA layout, and in both layouts loads and stores to an
-      address to which no base was added. What constructors do is T15.
+      address to which no base was added, within the instructions behind the one that makes or loads it. What
+      constructors do is T15.
     """
     if not layout.has_areas or layout.arch is None or not layout.template_size or layout.section is None:
         return
