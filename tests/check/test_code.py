@@ -518,8 +518,10 @@ class TestT08OutsideAccessors:
         inline = ("-mno-outline-atomics",) if build.arch == "aarch64" else ()
         report = self.judge(folder, build, source, script, *KEPT, compile=(*compile, *inline))
         with Image(report.file) as image:
-            places = outside.accesses(report.layout, image)
-            return {code.place(image, place.kept.home, place.kept.place)[0] for place in places}
+            places, unread = outside.accesses(report.layout, image)
+            found = {code.place(image, place.kept.home, place.address)[0] for place in places}
+        assert not unread
+        return found
 
     def judge(self, folder, build: Build, source: str, script: str, *flags: str, compile: tuple[str, ...] = ()):
         # GNU ld would relax what lies near 0, and it would be T01.
@@ -539,7 +541,7 @@ class TestT08OutsideAccessors:
 
     @pytest.mark.parametrize("opt", ["-O0", "-O2"])
     @SCRIPTS
-    @builds("x86_64", "aarch64", "riscv64", "riscv32", "loongarch64")
+    @EVERYWHERE
     def test_forms(self, tmp_path, build, script, opt):
         assert self.judge_forms(tmp_path, build, script, opt) == set(self.FORMS)
 
@@ -596,6 +598,41 @@ class TestT08OutsideAccessors:
         given = "lui a0, %%hi(percpu_storage_x); addi a0, a0, %%lo(percpu_storage_x); c.jal access; lw %0, 0(a0)"
         report = self.judge(tmp_path, build, X + assembly(given, clobbers="a0"), IN_IMAGE, *KEPT)
         assert report.findings == ()
+
+    @SCRIPTS
+    @builds("arm")
+    def test_addresses_beside_the_code(self, tmp_path, build, script):
+        assert self.judge_forms(tmp_path, build, script, "-Os") == set(self.FORMS)
+
+    @SCRIPTS
+    @builds("arm")
+    def test_an_offset_beside_the_code(self, tmp_path, build, script):
+        access = "ldr %0, =percpu_storage_x; mrc p15, 0, ip, c13, c0, 3; ldr %0, [ip, %0]"
+        report = self.judge(tmp_path, build, X + assembly(access, clobbers="ip"), script, *KEPT)
+        assert report.findings == () and "T08" not in not_judged(report)
+        direct = access.replace("[ip, %0]", "[%0]")
+        report = self.judge(tmp_path, build, X + assembly(direct, clobbers="ip"), script, *KEPT)
+        assert only(report, "T08").symbol == "access"
+        # What reads a word is not seen where its address is made otherwise.
+        table = '__asm__(".text\\n.balign 4\\n.word percpu_storage_x\\n.text\\n");\n'
+        report = self.judge(tmp_path, build, X + table, script, *KEPT)
+        assert report.findings == () and "T08" in not_judged(report)
+
+    @builds("arm")
+    def test_an_offset_returned(self, tmp_path, build):
+        """By a load of the program counter: behind it is another function."""
+        returned = (
+            "push {{lr}}; movw r0, #:lower16:percpu_storage_x; movt r0, #:upper16:percpu_storage_x; {}; ldr r0, [r0]"
+        )
+        for instruction in (
+            "pop {pc}",
+            "ldr pc, [sp], #4",
+            "ldm sp!, {r3, pc}",
+            "pop {lr}; mov pc, lr",
+            "pop {lr}; bx lr",
+        ):
+            source = X + assembly(returned.format(instruction), clobbers="r0")
+            assert self.judge(tmp_path, build, source, ZERO_VMA, *KEPT).findings == ()
 
     @builds("arm")
     def test_an_accessor_whose_register_is_used_again(self, tmp_path, build):

@@ -57,30 +57,50 @@ _OF_TABLE = {
 
 
 class Outside(NamedTuple):
-    """A place in code, and how the storage is addressed there: RELATIVE or DIRECT."""
+    """A place in code, how the storage is addressed there, RELATIVE or DIRECT, and by which instruction."""
 
     kept: Kept
     how: str
+    address: int
 
 
-def accesses(layout: Layout, image: Image) -> list[Outside]:
-    """The places at which code outside accessors addresses storage.
+class Found(NamedTuple):
+    """The places at which code outside accessors addresses storage, and what is not known to be one of them."""
+
+    places: list[Outside]
+    # Words beside code that name storage, and no load of them is seen.
+    unread: list[Kept]
+
+
+def accesses(layout: Layout, image: Image) -> Found:
+    """What the kept relocations tell.
 
     An accessor in the zero-VMA layout never computes an address from the program counter; in either layout it does
     not load from or store to the address without adding the base.
     """
     bytes_ = code.Bytes(image)
-    found = []
+    found = Found([], [])
     storage = relocations.to_storage(layout, image, WHAT)
     low = _low_parts(storage) if layout.arch == "aarch64" else {}
+    literals: dict[int, arm.Literals] = {}
     for kept in storage:
+        address = kept.place
         if layout.arch == "x86_64":
             how = _on_x86(layout, bytes_, kept)
+        elif layout.arch == "arm" and kept.type == arm.ABS32:
+            home = kept.home
+            if home.number not in literals:
+                literals[home.number] = arm.Literals(image, home, bytes_)
+            loads = list(literals[home.number].loads(kept.place))
+            if not loads:
+                found.unread.append(kept)
+            direct = [load.address for load in loads if load.is_used_directly(bytes_, home)]
+            how, address = (DIRECT, direct[0]) if direct else (None, address)
         else:
             how = _on_risc(layout, bytes_, kept, low.get((kept.home.number, kept.target), frozenset()))
         if how is not None:
             target = kept.target + _DISPLACEMENT.get((layout.arch or "", kept.type), 0)
-            found.append(Outside(kept._replace(target=target), how))
+            found.places.append(Outside(kept._replace(target=target), how, address))
     return found
 
 
