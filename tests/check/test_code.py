@@ -604,6 +604,15 @@ class TestT08OutsideAccessors:
     def test_addresses_beside_the_code(self, tmp_path, build, script):
         assert self.judge_forms(tmp_path, build, script, "-Os") == set(self.FORMS)
 
+    @builds("arm")
+    def test_words_relative_to_the_program_counter(self, tmp_path, build):
+        assert self.judge_forms(tmp_path, build, IN_IMAGE, "-fpie") == set(self.FORMS)
+        report = self.judge(tmp_path, build, X + self.ADDRESS, IN_IMAGE, *KEPT, compile=("-fpie",))
+        assert report.findings == () and "T08" not in not_judged(report)
+        # Loads from the global offset table are not followed.
+        report = self.judge(tmp_path, build, X + self.STORE, IN_IMAGE, *KEPT, compile=("-fpic",))
+        assert report.findings == () and "T08" in not_judged(report)
+
     @SCRIPTS
     @builds("arm")
     def test_an_offset_beside_the_code(self, tmp_path, build, script):

@@ -68,7 +68,8 @@ class Found(NamedTuple):
     """The places at which code outside accessors addresses storage, and what is not known to be one of them."""
 
     places: list[Outside]
-    # Words beside code that name storage, and no load of them is seen.
+    # Words beside code that name storage, and what they are for is not seen: nothing loads them, or they are for the
+    # global offset table (ARM).
     unread: list[Kept]
 
 
@@ -87,14 +88,18 @@ def accesses(layout: Layout, image: Image) -> Found:
         address = kept.place
         if layout.arch == "x86_64":
             how = _on_x86(layout, bytes_, kept)
-        elif layout.arch == "arm" and kept.type == arm.ABS32:
+        elif layout.arch == "arm" and kept.type in (arm.GOT_BREL, arm.GOT_PREL) and layout.layout != "zero-vma":
+            how = None
+            found.unread.append(kept)
+        elif layout.arch == "arm" and kept.type in _literals(layout):
             home = kept.home
             if home.number not in literals:
                 literals[home.number] = arm.Literals(image, home, bytes_)
             loads = list(literals[home.number].loads(kept.place))
             if not loads:
                 found.unread.append(kept)
-            direct = [load.address for load in loads if load.is_used_directly(bytes_, home)]
+            is_relative = kept.type == arm.REL32
+            direct = [load.address for load in loads if load.is_used_directly(bytes_, home, is_relative)]
             how, address = (DIRECT, direct[0]) if direct else (None, address)
         else:
             how = _on_risc(layout, bytes_, kept, low.get((kept.home.number, kept.target), frozenset()))
@@ -102,6 +107,11 @@ def accesses(layout: Layout, image: Image) -> Found:
             target = kept.target + _DISPLACEMENT.get((layout.arch or "", kept.type), 0)
             found.places.append(Outside(kept._replace(target=target), how, address))
     return found
+
+
+def _literals(layout: Layout) -> tuple[int, ...]:
+    """ARM: the relocations of words beside code whose use tells; in the zero-VMA layout relative ones do themselves."""
+    return (arm.ABS32,) if layout.layout == "zero-vma" else (arm.ABS32, arm.REL32)
 
 
 def _low_parts(storage: list[Kept]) -> dict[tuple[int, int], frozenset[int]]:

@@ -52,9 +52,15 @@ class Load(NamedTuple):
     register: int
     is_thumb: bool
 
-    def is_used_directly(self, code: Bytes, home: Section) -> bool:
-        """Whether a load or store goes to the address that it has loaded."""
-        return (_used_in_t32 if self.is_thumb else _used_in_a32)(code, home, self.behind, self.register)
+    def is_used_directly(self, code: Bytes, home: Section, is_relative: bool) -> bool:
+        """Whether a load or store goes to the address that it has loaded, or to its sum with the program counter."""
+        start, register = self.behind, self.register
+        if is_relative:
+            summed = (_summed_in_t32 if self.is_thumb else _summed_in_a32)(code, home, start, register)
+            if summed is None:
+                return False
+            start, register = summed
+        return (_used_in_t32 if self.is_thumb else _used_in_a32)(code, home, start, register)
 
 
 class Literals:
@@ -65,6 +71,8 @@ class Literals:
         self._home = home
         self._starts: list[int] = []
         self._modes: list[str] = []
+        # What was read, by the number of the symbol.
+        self._known: dict[int, dict[int, list[Load]]] = {}
         mode = ""
         for mark in marks(image, home):
             if mark.name[:2] in ("$a", "$t", "$d"):
@@ -78,73 +86,96 @@ class Literals:
     def loads(self, place: int) -> Iterator[Load]:
         """The loads of the word at `place` from an address relative to the program counter."""
         first = max(bisect_right(self._starts, place - _LITERAL_REACH) - 1, 0)
-        for index in range(first, len(self._starts)):
-            start, mode = self._starts[index], self._modes[index]
-            if start > place + _LITERAL_REACH:
-                break
-            end = self._starts[index + 1] if index + 1 < len(self._starts) else self._home.end
-            end = min(end, place + _LITERAL_REACH)
-            if mode == "a":
-                yield from self._in_a32(max(start, place - _LITERAL_REACH & ~3), end, place)
-            elif mode == "t":
-                yield from self._in_t32(start, end, place)
+        for index in range(first, bisect_right(self._starts, place + _LITERAL_REACH)):
+            if index not in self._known:
+                self._known[index] = self._read(index)
+            yield from self._known[index].get(place, ())
 
-    def _in_a32(self, start: int, end: int, place: int) -> Iterator[Load]:
+    def _read(self, index: int) -> dict[int, list[Load]]:
+        """The loads between a symbol and the next one, by the address from which they load."""
+        start, mode = self._starts[index], self._modes[index]
+        end = self._starts[index + 1] if index + 1 < len(self._starts) else self._home.end
+        found: dict[int, list[Load]] = {}
+        if mode in ("a", "t"):
+            for place, load in self._in_a32(start, end) if mode == "a" else self._in_t32(start, end):
+                found.setdefault(place, []).append(load)
+        return found
+
+    def _in_a32(self, start: int, end: int) -> Iterator[tuple[int, Load]]:
         for address in range(start, end - 3, 4):
             word = self._code.number(self._home, address, 4)
             if word & 0x0F7F0000 == 0x051F0000:
                 offset = word & 0xFFF
-                if address + 8 + (offset if word & 0x00800000 else -offset) == place:
-                    yield Load(address, address + 4, word >> 12 & 15, is_thumb=False)
+                place = address + 8 + (offset if word & 0x00800000 else -offset)
+                yield place, Load(address, address + 4, word >> 12 & 15, is_thumb=False)
 
-    def _in_t32(self, start: int, end: int, place: int) -> Iterator[Load]:
+    def _in_t32(self, start: int, end: int) -> Iterator[tuple[int, Load]]:
         address = start
         while address < end:
             first = self._code.number(self._home, address, 2)
             counter = address + 4 & ~3
             if not _is_wide(first):
-                if first & 0xF800 == 0x4800 and counter + (first & 0xFF) * 4 == place:
-                    yield Load(address, address + 2, first >> 8 & 7, is_thumb=True)
+                if first & 0xF800 == 0x4800:
+                    yield counter + (first & 0xFF) * 4, Load(address, address + 2, first >> 8 & 7, is_thumb=True)
                 address += 2
                 continue
             if first & 0xFF7F == 0xF85F:
                 second = self._code.number(self._home, address + 2, 2)
                 offset = second & 0xFFF
-                if counter + (offset if first & 0x80 else -offset) == place:
-                    yield Load(address, address + 4, second >> 12, is_thumb=True)
+                place = counter + (offset if first & 0x80 else -offset)
+                yield place, Load(address, address + 4, second >> 12, is_thumb=True)
             address += 4
 
 
 def _used_in_a32(code: Bytes, home: Section, start: int, register: int) -> bool:
     """Whether a load or store among the instructions at `start` is based on the register alone."""
     for address in range(start, min(start + 4 * _USES_LOOKED_AT, home.end), 4):
-        word = code.number(home, address, 4)
-        if word & 0xFE000000 == 0xF4000000 or word & 0x0DB0F000 == 0x0120F000 and word & 0x0FFFFFD0 != 0x012FFF10:
-            # pld, dmb and their kin; nop and msr.
-            continue
-        destination, base = word >> 12 & 15, word >> 16 & 15
-        halves = word & 0x0E400090 == 0x00400090 and word & 0x60
-        # swp, ldrex, strex and their kin; ldm and stm.
-        exclusive = word & 0x0F0000F0 == 0x01000090
-        several = word & 0x0E000000 == 0x08000000
-        if base == register and (is_memory_access(word) or halves or exclusive or several):
-            return True
-        if base == register and _adds_index_to_base(word):
-            # `ldr r0, [r1, r0]!`: an index was added, as an accessor adds the base, and the sum kept.
-            return False
-        if word & 0x0E000000 == 0x0A000000 or several or word & 0x0FFFFFD0 == 0x012FFF10:
-            # Branches, also by a register, and loads of several registers, which may be one.
-            return False
-        if word & 0x0FF00000 == 0x03400000 and destination == register:
-            # The other half of the address. A second movw begins another one.
-            continue
-        is_store = (is_memory_access(word) or word & 0x0E000010 == 0x06000000) and not word & 0x00100000
-        # tst, teq, cmp, cmn.
-        is_comparison = word & 0x0D900000 == 0x01100000 and word & 0x02000090 != 0x00000090
-        if not is_store and not is_comparison and ({register, _PC} & _written_in_a32(word)):
-            # Also a load of the program counter, which returns.
-            return False
+        verdict = _use_in_a32(code.number(home, address, 4), register)
+        if verdict is not None:
+            return verdict
     return False
+
+
+def _summed_in_a32(code: Bytes, home: Section, start: int, register: int) -> tuple[int, int] | None:
+    """Where `add rd, pc, register` has made an address, and the register."""
+    for address in range(start, min(start + 4 * _USES_LOOKED_AT, home.end), 4):
+        word = code.number(home, address, 4)
+        if word & 0x0FFF0FFF == 0x008F0000 | register:
+            return address + 4, word >> 12 & 15
+        if _use_in_a32(word, register) is not None:
+            return None
+    return None
+
+
+def _use_in_a32(word: int, register: int) -> bool | None:
+    """Whether an instruction accesses what is at the register alone; `None` if what is behind it tells."""
+    if word & 0xFE000000 == 0xF4000000 or word & 0x0DB0F000 == 0x0120F000 and word & 0x0FFFFFD0 != 0x012FFF10:
+        # pld, dmb and their kin; nop and msr.
+        return None
+    destination, base = word >> 12 & 15, word >> 16 & 15
+    halves = word & 0x0E400090 == 0x00400090 and word & 0x60
+    # swp, ldrex, strex and their kin; ldm and stm.
+    exclusive = word & 0x0F0000F0 == 0x01000090
+    several = word & 0x0E000000 == 0x08000000
+    if base == register and (is_memory_access(word) or halves or exclusive or several):
+        return True
+    if base == register and _adds_index_to_base(word):
+        # `ldr r0, [r1, r0]!`: an index was added, as an accessor adds the base, and the sum kept.
+        return False
+    is_call = word & 0x0F000000 == 0x0F000000
+    if word & 0x0E000000 == 0x0A000000 or several or is_call or word & 0x0FFFFFD0 == 0x012FFF10:
+        # Branches, also by a register, svc, and loads of several registers, which may be one.
+        return False
+    if word & 0x0FF00000 == 0x03400000 and destination == register:
+        # The other half of the address. A second movw begins another one.
+        return None
+    is_store = (is_memory_access(word) or word & 0x0E000010 == 0x06000000) and not word & 0x00100000
+    # tst, teq, cmp, cmn.
+    is_comparison = word & 0x0D900000 == 0x01100000 and word & 0x02000090 != 0x00000090
+    if not is_store and not is_comparison and {register, _PC} & _written_in_a32(word):
+        # Also a load of the program counter, which returns.
+        return False
+    return None
 
 
 def _written_in_a32(word: int) -> set[int]:
@@ -187,6 +218,23 @@ def _used_in_t32(code: Bytes, home: Section, start: int, register: int) -> bool:
         if address >= home.end:
             return False
     return False
+
+
+def _summed_in_t32(code: Bytes, home: Section, start: int, register: int) -> tuple[int, int] | None:
+    """Where `add register, pc` has made an address, and the register."""
+    address = start
+    for _ in range(_USES_LOOKED_AT):
+        first = code.number(home, address, 2)
+        if first == 0x4478 | register & 7 | (register & 8) << 4:
+            return address + 2, register
+        is_wide = _is_wide(first)
+        verdict = (
+            _wide_use(first, code.number(home, address + 2, 2), register) if is_wide else _narrow_use(first, register)
+        )
+        if verdict is not None or address >= home.end:
+            return None
+        address += 4 if is_wide else 2
+    return None
 
 
 def _wide_use(first: int, second: int, register: int) -> bool | None:

@@ -288,5 +288,5 @@ def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJud
     if unread:
         _, where = code.place(image, unread[0].home, unread[0].place)
         yield NotJudged(
-            f"{len(unread)} words among code name per-CPU storage, and what reads them is not seen; the first at {where}"
+            f"{len(unread)} words among code name per-CPU storage, and what reads them is not seen, as at {where}"
         )
