@@ -20,6 +20,8 @@ from cxx.compilers import ALL
 from cxx.test_riscv_relaxation import RISCV as RUNTIME
 from cxx.test_riscv_relaxation import headers_without_norelax, linked
 from percpu_tools import check, code
+from percpu_tools.evidence import outside
+from percpu_tools.image import Image
 from percpu_tools.targets import TARGETS
 
 CODE_RULES = {"T01", "T02", "T03", "T04", "T08"}
@@ -130,6 +132,14 @@ class TestT01RelaxedToZero:
         assert only(judge(tmp_path, build, X + self.NEAR_POINTER, ZERO_VMA, *KEPT), "T01").symbol == "access"
         report = judge(tmp_path, build, X + self.NEAR_POINTER, ZERO_VMA)
         assert report.findings == () and "T01" in not_judged(report)
+
+    @pytest.mark.parametrize("opt", ["-O0", "-O2", "-Os"])
+    @builds(*RISCV, linker="ld")
+    def test_an_address_used_twice(self, tmp_path, build, opt):
+        """It is made by one addition, too, and the load and the store are based on it."""
+        source = X + "void access(void);\nvoid access(void) { percpu_storage_x++; }\n"
+        report = judge(tmp_path, build, source, ZERO_VMA, *KEPT, compile=("-mcmodel=medany", opt))
+        assert only(report, "T01").symbol == "access"
 
     @pytest.mark.parametrize("flags", [(), ("--no-relax",)], ids=["norelax", "--no-relax"])
     @builds(*RISCV, linker="ld")
@@ -574,6 +584,30 @@ class TestT08OutsideAccessors:
     STORE = "void access(int);\nvoid access(int number) { percpu_storage_x = number; }\n"
     ADDRESS = "int *access(void);\nint *access(void) { return &percpu_storage_x; }\n"
     EVERYWHERE = builds("x86_64", "aarch64", "arm", "riscv64", "riscv32", "loongarch64")
+    SCRIPTS = pytest.mark.parametrize("script", [ZERO_VMA, IN_IMAGE], ids=["zero-vma", "in-image"])
+    # As compilers have it in one instruction or several: with the address in a register, for more than one of them.
+    FORMS = {
+        "constant": "percpu_storage_x = 1;",
+        "increment": "percpu_storage_x++;",
+        "members": "percpu_storage_front[2] = percpu_storage_front[1];",
+        "condition": "if (percpu_storage_x > 3) percpu_storage_x = call();",
+        "result": "percpu_storage_x = call();",
+        "atomic": "__atomic_fetch_add(&percpu_storage_x, 1, __ATOMIC_SEQ_CST);",
+    }
+    CALL = "__attribute__((noinline)) int call(void);\nint call(void) { static volatile int number; return number; }\n"
+
+    def judge_forms(self, folder, build: Build, script: str, *compile: str):
+        """One function for each of them."""
+        source = X + self.CALL
+        source += "".join(f"void {name}(void);\nvoid {name}(void) {{ {text} }}\n" for name, text in self.FORMS.items())
+        # Without instructions of their own, atomic accesses are calls on AArch64.
+        inline = ("-mno-outline-atomics",) if build.arch == "aarch64" else ()
+        report = self.judge(folder, build, source, script, *KEPT, compile=(*compile, *inline))
+        with Image(report.file) as image:
+            places, unread = outside.accesses(report.layout, image)
+            found = {code.place(image, place.kept.home, place.address)[0] for place in places}
+        assert not unread
+        return found
 
     def judge(self, folder, build: Build, source: str, script: str, *flags: str, compile: tuple[str, ...] = ()):
         # GNU ld would relax what lies near 0, and it would be T01.
@@ -591,6 +625,24 @@ class TestT08OutsideAccessors:
         # ARM has the addend in the code.
         assert build.arch == "arm" or finding.message.startswith("x is addressed")
 
+    @pytest.mark.parametrize("opt", ["-O0", "-O2"])
+    @SCRIPTS
+    @EVERYWHERE
+    def test_forms(self, tmp_path, build, script, opt):
+        assert self.judge_forms(tmp_path, build, script, opt) == set(self.FORMS)
+
+    @builds("x86_64", "aarch64", "riscv64", "riscv32", "loongarch64")
+    def test_the_global_offset_table(self, tmp_path, build):
+        """The address is loaded from there, or linkers have made it a part of the code."""
+        assert self.judge_forms(tmp_path, build, IN_IMAGE, "-fpic") == set(self.FORMS)
+
+    @builds("aarch64")
+    def test_the_tiny_code_model(self, tmp_path, build):
+        for flags in ((), ("-fpic",)):
+            found = self.judge_forms(tmp_path, build, IN_IMAGE, "-mcmodel=tiny", *flags)
+            # GCC knows which registers a function of the same file leaves alone, and nothing else tells.
+            assert found >= set(self.FORMS) - {"result"}
+
     @EVERYWHERE
     def test_an_address_relative_to_the_program_counter(self, tmp_path, build):
         """Of a variable at 0, where the link allows it at all; in the in-image layout it may be an offset."""
@@ -606,6 +658,16 @@ class TestT08OutsideAccessors:
         report = self.judge(tmp_path, build, X + other, ZERO_VMA, *KEPT)
         assert report.findings == () and "T08" not in not_judged(report)
 
+    @builds("x86_64")
+    def test_an_accessor_of_a_pointer(self, tmp_path, build):
+        """What it loads is the address of something else."""
+        for access in (
+            "movq %%gs:percpu_storage_x(%%rip), %%rax",
+            "leaq percpu_storage_x(%%rip), %%rax; addq %%gs:8, %%rax",
+        ):
+            source = X + assembly(f"{access}; movl (%%rax), %0", clobbers="rax")
+            assert self.judge(tmp_path, build, source, IN_IMAGE, *KEPT).findings == ()
+
     @builds(*RISCV)
     def test_an_accessor_without_compressed_instructions(self, tmp_path, build):
         accessor = (
@@ -615,6 +677,57 @@ class TestT08OutsideAccessors:
         assert self.judge(tmp_path, build, X + assembly(accessor), IN_IMAGE, *KEPT).findings == ()
         direct = assembly(accessor.replace("add %0, %0, gp; ", ""))
         assert rules(self.judge(tmp_path, build, X + direct, IN_IMAGE, *KEPT)) == {"T08"}
+
+    @builds("riscv32")
+    def test_an_offset_given_to_a_function(self, tmp_path, build):
+        """It returns an address in the same register; RV32 has a call of 2 bytes, which RV64 has not."""
+        given = "lui a0, %%hi(percpu_storage_x); addi a0, a0, %%lo(percpu_storage_x); c.jal access; lw %0, 0(a0)"
+        report = self.judge(tmp_path, build, X + assembly(given, clobbers="a0"), IN_IMAGE, *KEPT)
+        assert report.findings == ()
+
+    @SCRIPTS
+    @builds("arm")
+    def test_addresses_beside_the_code(self, tmp_path, build, script):
+        assert self.judge_forms(tmp_path, build, script, "-Os") == set(self.FORMS)
+
+    @builds("arm")
+    def test_words_relative_to_the_program_counter(self, tmp_path, build):
+        assert self.judge_forms(tmp_path, build, IN_IMAGE, "-fpie") == set(self.FORMS)
+        report = self.judge(tmp_path, build, X + self.ADDRESS, IN_IMAGE, *KEPT, compile=("-fpie",))
+        assert report.findings == () and "T08" not in not_judged(report)
+        # Loads from the global offset table are not followed.
+        report = self.judge(tmp_path, build, X + self.STORE, IN_IMAGE, *KEPT, compile=("-fpic",))
+        assert report.findings == () and "T08" in not_judged(report)
+
+    @SCRIPTS
+    @builds("arm")
+    def test_an_offset_beside_the_code(self, tmp_path, build, script):
+        access = "ldr %0, =percpu_storage_x; mrc p15, 0, ip, c13, c0, 3; ldr %0, [ip, %0]"
+        report = self.judge(tmp_path, build, X + assembly(access, clobbers="ip"), script, *KEPT)
+        assert report.findings == () and "T08" not in not_judged(report)
+        direct = access.replace("[ip, %0]", "[%0]")
+        report = self.judge(tmp_path, build, X + assembly(direct, clobbers="ip"), script, *KEPT)
+        assert only(report, "T08").symbol == "access"
+        # What reads a word is not seen where its address is made otherwise.
+        table = '__asm__(".text\\n.balign 4\\n.word percpu_storage_x\\n.text\\n");\n'
+        report = self.judge(tmp_path, build, X + table, script, *KEPT)
+        assert report.findings == () and "T08" in not_judged(report)
+
+    @builds("arm")
+    def test_an_offset_returned(self, tmp_path, build):
+        """By a load of the program counter: behind it is another function."""
+        returned = (
+            "push {{lr}}; movw r0, #:lower16:percpu_storage_x; movt r0, #:upper16:percpu_storage_x; {}; ldr r0, [r0]"
+        )
+        for instruction in (
+            "pop {pc}",
+            "ldr pc, [sp], #4",
+            "ldm sp!, {r3, pc}",
+            "pop {lr}; mov pc, lr",
+            "pop {lr}; bx lr",
+        ):
+            source = X + assembly(returned.format(instruction), clobbers="r0")
+            assert self.judge(tmp_path, build, source, ZERO_VMA, *KEPT).findings == ()
 
     @builds("arm")
     def test_an_accessor_whose_register_is_used_again(self, tmp_path, build):
@@ -655,6 +768,10 @@ class TestT08OutsideAccessors:
             assert report.findings == ()
         else:
             assert rules(report) == {"T08"}
+
+    @builds("x86_64")
+    def test_forms_in_the_large_code_model(self, tmp_path, build):
+        assert self.judge_forms(tmp_path, build, ZERO_VMA, "-mcmodel=large") == set(self.FORMS)
 
 
 @pytest.fixture(scope="module")

@@ -110,9 +110,11 @@ def _relaxed_sums(layout: Layout, image: Image) -> Iterator[Place]:
             continue
         if home.number not in gone:
             gone[home.number] = relocations.of_types(image, home, frozenset({riscv.NONE}), _TO_ZERO)
-        # With an upper part before it, it may be C++ code that takes the offset, rightly.
+        # With an upper part before it, it may be C++ code that takes the offset, rightly; unless it is all that a load
+        # or store is based on.
         places = gone[home.number]
-        if bisect_right(places, place) == bisect_right(places, since):
+        is_alone = bisect_right(places, place) == bisect_right(places, since)
+        if is_alone or riscv.used_directly(bytes_, home, place, image.elf_class):
             yield Place(home, place, access)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from percpu_tools import code
 from percpu_tools.image import SHF_TLS, SHN_UNDEF, Image
-from percpu_tools.instructions import aarch64, arm
+from percpu_tools.instructions import aarch64, arm_thread
 
 WHAT = "T22 tls-register"
 
@@ -42,12 +42,12 @@ def _on_arm(image: Image) -> Iterator[str]:
     first = max(_RESERVED, *(section.alignment for section in storage))
     # Two of them: the instructions are looked at alone, and the words at which they point are elsewhere.
     bytes_, words = code.Bytes(image), code.Bytes(image)
-    for is_thumb, pattern, into in ((False, arm.A32_LITERAL, arm.A32_LITERAL_INTO), (True, arm.T32_LITERAL, arm.T32_LITERAL_INTO)):
+    for is_thumb, pattern, into in ((False, arm_thread.A32_LITERAL, arm_thread.A32_LITERAL_INTO), (True, arm_thread.T32_LITERAL, arm_thread.T32_LITERAL_INTO)):
         for home, place in code.matches(image, WHAT, pattern, alignment=2 if is_thumb else 4, into=into):
-            literal = arm.literal_at(bytes_, home, place, is_thumb)
+            literal = arm_thread.literal_at(bytes_, home, place, is_thumb)
             if not home.address <= literal <= home.end - 4 or not _RESERVED <= words.number(home, literal, 4) < first + size:
                 continue
-            register = arm.added_to_thread_register(bytes_, home, place, is_thumb)
+            register = arm_thread.added_to_thread_register(bytes_, home, place, is_thumb)
             if register in _OF_ARM:
                 yield _OF_ARM[register]
 
@@ -57,6 +57,6 @@ def _called_on_arm(image: Image) -> Iterator[str]:
         home = image.section_at(symbol.section)
         if symbol.name != _READ_TP.decode() or symbol.section == SHN_UNDEF or home is None or not (home.is_executable and home.has_bytes):
             continue
-        register = arm.read_by(code.Bytes(image), home, symbol.value)
+        register = arm_thread.read_by(code.Bytes(image), home, symbol.value)
         if register in _OF_ARM:
             yield _OF_ARM[register]

@@ -15,7 +15,7 @@ REGISTERS = {"x18": 18}
 # aaelf64, "Relocation types".
 MOVW_UABS_G0, MOVW_UABS_G0_NC, MOVW_UABS_G1, MOVW_UABS_G1_NC = 263, 264, 265, 266
 LD_PREL_LO19, ADR_PREL_LO21, ADR_PREL_PG_HI21, ADR_PREL_PG_HI21_NC = 273, 274, 275, 276
-GOT_LD_PREL19, ADR_GOT_PAGE = 309, 311
+GOT_LD_PREL19, ADR_GOT_PAGE, LD64_GOTPAGE_LO15 = 309, 311, 313
 ADD_ABS_LO12_NC = 277
 LDST_ABS_LO12_NC = (278, 284, 285, 286, 299)
 
@@ -30,6 +30,8 @@ _BASES = {0xD538D080: "TPIDR_EL1", 0xD53BD040: "TPIDR_EL0", 0xD53BD060: "TPIDRRO
 # which the linker fills in (aaelf64, R_AARCH64_TLSLE_ADD_TPREL_HI12): in the first 4 KiB it is 0.
 ADD_TPREL_HI12 = re.compile(rb"\x91(?<=[\x00-\x03]\x40\x91)", re.DOTALL)
 ADD_TPREL_HI12_INTO = 3
+
+_NOP = 0xD503201F
 
 _USES_LOOKED_AT = 16
 # The base is read within so many instructions of an offset's making, before it or behind.
@@ -113,30 +115,75 @@ def thread_pointer(code: Bytes, home: Section, start: int) -> str | None:
     return None
 
 
-def used_directly(code: Bytes, home: Section, start: int) -> bool:
-    """Whether a load or store goes to the address of which `adrp` or `movz` at `start` makes the first part.
+def used_directly(
+    code: Bytes, home: Section, start: int, of_table: bool = False, low: frozenset[int] = frozenset()
+) -> bool:
+    """Whether a load or store goes to the address of which the instruction at `start` makes the first part, or all.
 
+    That is `adrp`, `movz` or `adr`, also behind a `nop`, where a linker has made it of a pair; or the load itself.
+    With `of_table` the address is that of an entry of the global offset table, and what is loaded from there is the
+    one that matters, unless a linker has made an addition of the load. `low` are the places that have the lower part
+    of the address for their offset: behind a call only they tell that it has left a register alone.
     In an accessor the base is added first. What is not followed counts as used otherwise.
     """
     first = code.number(home, start, 4)
-    if first & 0x9F000000 != 0x90000000 and moved(first) is None:
-        # Not `adrp` any more: a linker's relaxation has made something shorter of it.
-        return False
+    if first == _NOP:
+        start, of_table = start + 4, False
+        first = code.number(home, start, 4)
+        if not _is_adr(first):
+            return False
+    is_pointer = of_table and (_loads_pointer(first) or _is_literal_load(first))
+    if not is_pointer and not _is_adr(first) and first & 0x9F000000 != 0x90000000 and moved(first) is None:
+        return not of_table and _is_literal_load(first)
     registers = {first & 31}
+    entries = set(registers) if of_table and not is_pointer else set()
+    was_call = False
     for address in range(start + 4, min(start + 4 + 4 * _USES_LOOKED_AT, home.end), 4):
         word = code.number(home, address, 4)
-        if base_of(word) in registers:
+        makes_more = word & 0xFF800000 == 0x91000000 and word >> 5 & 31 in registers
+        if word >> 5 & 31 in entries and (makes_more or _loads_pointer(word)):
+            # The entry's lower part: of the load, or of the addition that has become of it.
+            registers, entries = {word & 31}, set()
+            continue
+        base = base_of(word)
+        if base in registers and (not was_call or address in low):
             return True
+        if _is_call(word):
+            was_call = True
+            continue
         if _is_branch(word):
             return False
-        makes_more = word & 0xFF800000 == 0x91000000 and word >> 5 & 31 in registers
         if makes_more:
             registers.add(word & 31)
         elif word & 0xFF800000 != 0xF2800000 and not _is_store(word):
-            registers.discard(word & 31)
+            written = {word & 31, word >> 10 & 31} if _is_pair_load(word) else {word & 31}
+            registers -= written
+            entries -= written
         if not registers:
             return False
     return False
+
+
+def _is_adr(word: int) -> bool:
+    return word & 0x9F000000 == 0x10000000
+
+
+def _is_literal_load(word: int) -> bool:
+    """Whether `word` loads from an address relative to the program counter, into a general register or a vector."""
+    return word & 0x3B000000 == 0x18000000 and word & 0xFF000000 != 0xD8000000  # prfm
+
+
+def _loads_pointer(word: int) -> bool:
+    """Whether `word` is a load of 64 bits with an offset."""
+    return word & 0xFFC00000 == 0xF9400000
+
+
+def _is_pair_load(word: int) -> bool:
+    return word & 0x3A400000 == 0x28400000
+
+
+def _is_call(word: int) -> bool:
+    return word & 0xFC000000 == 0x94000000
 
 
 def _is_branch(word: int) -> bool:

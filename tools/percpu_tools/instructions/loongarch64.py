@@ -24,7 +24,10 @@ _STORES = frozenset({0xA4, 0xA5, 0xA6, 0xA7, 0xAD, 0xAF})
 _FLOATING = frozenset({0xAC, 0xAD, 0xAE, 0xAF})
 _ADDI = 0x0B
 # The upper 7 bits: lu12i.w, pcaddi, pcalau12i.
-_UPPER = (0x0A, 0x0C, 0x0D)
+_PCADDI = 0x0C
+_UPPER = (0x0A, _PCADDI, 0x0D)
+# From llacq.w to the last of am*, before dbar.
+_ATOMIC = (0x38578000, 0x38720000)
 
 
 class Access(NamedTuple):
@@ -54,9 +57,16 @@ def pattern(base: int) -> re.Pattern[bytes]:
     return re.compile(low + rb"(?=" + middle + rb".[\x28-\x2b\x02])", re.DOTALL)
 
 
-def used_directly(code: Bytes, home: Section, start: int) -> bool:
+def _other_base(word: int) -> int | None:
+    """The base of a load or store without an index that is no `Access`: ll, sc, ldptr, stptr, and atomic ones."""
+    return word >> 5 & 31 if 0x20 <= word >> 24 <= 0x27 or _ATOMIC[0] <= word < _ATOMIC[1] else None
+
+
+def used_directly(code: Bytes, home: Section, start: int, of_table: bool = False) -> bool:
     """Whether a load or store goes to the address of which the instruction at `start` makes the upper part.
 
+    With `of_table` the address is that of an entry of the global offset table, and what is loaded from there is the
+    one that matters, unless a linker has made an addition of the load.
     In an accessor the base register is added first. What is not followed counts as used otherwise.
     """
     first = code.number(home, start, 4)
@@ -64,13 +74,19 @@ def used_directly(code: Bytes, home: Section, start: int) -> bool:
         # A linker's relaxation has made something shorter of it.
         return False
     registers = {first & 31}
+    entries = set(registers) if of_table and first >> 25 != _PCADDI else set()
     for address in range(start + 4, min(start + 4 + 4 * _USES_LOOKED_AT, home.end), 4):
         word = code.number(home, address, 4)
         decoded = access(word)
-        if decoded is not None and decoded.base in registers:
+        if decoded is not None and decoded.base in entries and decoded.kind != "store":
+            # The entry's lower part: of the load, or of the addition that has become of it.
+            registers, entries = {decoded.register}, set()
+        elif decoded is not None and decoded.base in registers:
             if decoded.kind != "add":
                 return True
             registers.add(decoded.register)
+        elif _other_base(word) in registers:
+            return True
         elif word >> 22 == 0x0E and word >> 5 & 31 in registers:
             # ori, which puts in the lower part.
             registers.add(word & 31)
@@ -79,6 +95,7 @@ def used_directly(code: Bytes, home: Section, start: int) -> bool:
             return False
         elif decoded is None or decoded.kind == "add" or decoded.kind == "load" and word >> 22 not in _FLOATING:
             registers.discard(word & 31)
+            entries.discard(word & 31)
         if not registers:
             return False
     return False

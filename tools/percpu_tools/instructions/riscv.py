@@ -24,7 +24,7 @@ NONE, GOT_HI20, PCREL_HI20, HI20, LO12_I, LO12_S, GPREL_I, GPREL_S = 0, 20, 23, 
 INTERNAL = 66
 
 _LOADS, _STORES = (0x03, 0x07), (0x23, 0x27)
-_ADDI, _ADD, _LUI, _AUIPC = 0x13, 0x33, 0x37, 0x17
+_ADDI, _ADD, _LUI, _AUIPC, _AMO = 0x13, 0x33, 0x37, 0x17, 0x2F
 _EBREAK, _C_EBREAK = 0x00100073, 0x9002
 
 # How far an address may be used from where it is made: compilers put other things in between.
@@ -140,33 +140,56 @@ def tests_a_zero(code: Bytes, home: Section, addresses: list[int]) -> bool:
     return False
 
 
-def used_directly(code: Bytes, home: Section, start: int) -> bool:
-    """Whether a load or store goes to the address of which the `lui` or `auipc` at `start` makes the upper part.
+def used_directly(code: Bytes, home: Section, start: int, xlen: int, of_table: bool = False) -> bool:
+    """Whether a load or store goes to the address of which the instruction at `start` makes the upper part, or all.
 
+    That is `lui` or `auipc`, or the `addi` to `zero` which a linker has made of a pair. With `of_table` the address
+    is that of an entry of the global offset table, and what is loaded from there is the one that matters, unless a
+    linker has made an addition of the load.
     In an accessor the base register is added first. What is not followed counts as used otherwise.
     """
     word = code.number(home, start, 4)
-    if word & 0x7F not in (_LUI, _AUIPC):
+    of_zero = word & 0xFF07F == _ADDI
+    if word & 0x7F not in (_LUI, _AUIPC) and not of_zero:
         return False
     registers = {word >> 7 & 31}
+    entries = set(registers) if of_table else set()
     address = start + 4
     for _ in range(_USES_LOOKED_AT):
         word = code.number(home, address, 4)
         size = length(word & 0xFFFF)
-        if size == 2:
-            verdict = _compressed_use(word & 0xFFFF, registers)
+        completed = _completed(word, entries)
+        if completed is not None:
+            registers, entries = {completed}, set()
         else:
-            verdict = _use(word, registers)
-        if verdict is not None:
-            return verdict
+            verdict = _use(word, registers) if size == 4 else _compressed_use(word & 0xFFFF, registers, xlen)
+            if verdict is not None:
+                return verdict
+            entries &= registers
         address += size
         if not registers or address >= home.end:
             return False
     return False
 
 
+def _completed(word: int, entries: set[int]) -> int | None:
+    """The register into which `word` loads from one of `entries`, or puts its sum with the lower part."""
+    if word & 0xE003 in (0x4000, 0x6000):
+        # c.lw and c.ld.
+        return (word >> 2 & 7) + 8 if (word >> 7 & 7) + 8 in entries else None
+    decoded = access(word)
+    is_one = decoded is not None and decoded.kind != "store" and decoded.base in entries
+    return decoded.register if decoded is not None and is_one else None
+
+
 def _use(word: int, registers: set[int]) -> bool | None:
     opcode, decoded = word & 0x7F, access(word)
+    if opcode == _AMO:
+        # Its base has no offset: lr, sc and the others.
+        if word >> 15 & 31 in registers:
+            return True
+        registers.discard(word >> 7 & 31)
+        return None
     if decoded is not None and decoded.kind != "add":
         if decoded.base in registers:
             return True
@@ -182,21 +205,34 @@ def _use(word: int, registers: set[int]) -> bool | None:
     return None
 
 
-def _compressed_use(half: int, registers: set[int]) -> bool | None:
+def _compressed_use(half: int, registers: set[int], xlen: int) -> bool | None:
     quadrant, function = half & 3, half >> 13
-    if quadrant == 0 and function != 0:
-        # Loads and stores: 3 bits for each register, which mean x8 to x15.
-        if (half >> 7 & 7) + 8 in registers:
+    # Registers have 5 bits, or 3, which mean x8 to x15.
+    destination, first, second = half >> 7 & 31, (half >> 7 & 7) + 8, (half >> 2 & 7) + 8
+    if quadrant == 0:
+        if function == 0:
+            # c.addi4spn
+            registers.discard(second)
+            return None
+        # Loads and stores; with function 4 those of Zcb.
+        if first in registers:
             return True
-        if function < 4:
-            registers.discard((half >> 2 & 7) + 8)
+        if function <= 4:
+            registers.discard(second)
         return None
     if quadrant == 1 and function >= 5 or half & 0xF07F == 0x8002 or half & 0xF07F == 0x9002:
         # Jumps and branches.
         return False
-    registers.discard(half >> 7 & 31)
-    registers.discard((half >> 7 & 7) + 8)
-    registers.discard((half >> 2 & 7) + 8)
+    if quadrant == 1 and function == 1 and xlen == 32:
+        # c.jal, a call; on RV64 it is c.addiw.
+        return False
+    if quadrant == 2 and function == 5:
+        # c.fsdsp, or an instruction of Zcmp, which may return.
+        return False
+    if quadrant == 1 and function == 4:
+        registers.discard(first)
+    elif quadrant == 1 or function < 5:
+        registers.discard(destination)
     return None
 
 

@@ -1,18 +1,21 @@
 """x86_64: what the bytes in front of a displacement or an immediate say of it.
 
 Source: Intel SDM, volume 2, 2.1 (instruction format, ModR/M and SIB bytes), 2.2.1.6 (RIP-relative addressing), and
-the opcode maps of appendix A (which instructions have an immediate).
+appendix A, "Opcode Map" (which instructions have an immediate, too).
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from percpu_tools.code import Bytes
 from percpu_tools.image import Section
 
 # psABI, "Relocation Types".
 R_64, PC32, PLT32, GOTPCREL, R_32, R_32S, GOTPCRELX, REX_GOTPCRELX = 1, 2, 4, 9, 10, 11, 41, 42
+# Those of an entry of the global offset table.
+OF_TABLE = frozenset({GOTPCREL, GOTPCRELX, REX_GOTPCRELX})
 
 SEGMENT_PREFIXES = {"gs": 0x65, "fs": 0x64}
 
@@ -82,20 +85,177 @@ def relative_target(code: Bytes, home: Section, place: int) -> int:
 def is_wide_access(code: Bytes, home: Section, place: int) -> bool:
     """Whether the 8 bytes at `place` are an address to which a load or store goes, without a segment override.
 
-    They are the operand of a `movabs` between memory and the accumulator, or of one into a register that the next
-    instruction has for its only base (the large code model).
+    They are the operand of a `movabs` between memory and the accumulator, or of one into a register on which an
+    instruction behind it is based (the large code model).
     """
     front = _before(code, home, place, 4)
     if front and 0xA0 <= front[-1] <= 0xA3:
         return not re.search(rb"[\x64\x65][\x66\x40-\x4f]{0,2}.\Z", front, re.DOTALL)
     if len(front) < 2 or front[-1] & 0xF8 != 0xB8 or front[-2] & 0xFE != 0x48:
         return False
-    register = front[-1] & 7
-    behind = re.match(rb"\x66?([\x40-\x4f]?)(?:\x0f.|[^\x40-\x4f\x64-\x67])(.)", code.at(home, place + 8, 5), re.DOTALL)
-    if behind is None or register in (4, 5):
+    return _is_base(code, home, place + 8, front[-1] & 7 | (front[-2] & 1) << 3)
+
+
+def is_used_by_register(code: Bytes, home: Section, place: int, kind: int) -> bool:
+    """Whether a load or store is based on a register that has the address which the 4 bytes at `place` tell.
+
+    The instruction is a `lea`, a `mov` from the global offset table, or the `mov` of a number that linkers make of
+    one. In an accessor the base is added first, or it is a segment. What is not followed counts as used otherwise.
+    """
+    front = _before(code, home, place, 4)
+    if len(front) < 3:
         return False
-    rex = behind.group(1)[0] if behind.group(1) else 0
-    return behind.group(2)[0] & 0xC7 == register and rex & 1 == front[-2] & 1
+    rex, opcode, modrm = front[-3:]
+    if kind not in (R_32, R_32S):
+        loads = opcode == _MOV and kind in OF_TABLE
+        if not loads and opcode != _LEA or modrm & 0xC7 != 0x05 or rex & 0xFB != 0x48:
+            return False
+        register = modrm >> 3 & 7 | (rex & 4) << 1
+    elif opcode == 0xC7 and modrm & 0xF8 == 0xC0 and rex & 0xFE == 0x48:
+        register = modrm & 7 | (rex & 1) << 3
+    elif kind == R_32 and modrm & 0xF8 == 0xB8:
+        # No displacement, whose ModR/M byte may look like this: it would be R_32S.
+        register = modrm & 7 | (8 if opcode == 0x41 else 0)
+    else:
+        return False
+    return _is_base(code, home, place + 4, register)
+
+
+_USES_LOOKED_AT = 16
+_MOST_BYTES = 15
+
+# Opcodes of one byte: those with a ModR/M byte, and how many bytes of immediate follow; 4 are 2 with a 0x66 prefix.
+_WITH_MODRM = {
+    **{operation | form: 0 for operation in range(0, 0x40, 8) for form in range(4)},
+    **{opcode: 0 for opcode in (0x63, *range(0x84, 0x8F), *range(0xD0, 0xD4), 0xFE, 0xFF)},
+    **{opcode: 1 for opcode in (0x6B, 0x80, 0x83, 0xC0, 0xC1, 0xC6, 0xF6)},
+    **{opcode: 4 for opcode in (0x69, 0x81, 0xC7, 0xF7)},
+}
+# Those without: on the accumulator, push, nop, cbw, cwd, test, mov of a number.
+_WITHOUT_MODRM = {
+    **{operation | 4: 1 for operation in range(0, 0x40, 8)},
+    **{operation | 5: 4 for operation in range(0, 0x40, 8)},
+    **{opcode: 0 for opcode in (*range(0x50, 0x60), 0x90, 0x98, 0x99)},
+    **{0xA8: 1, 0xA9: 4},
+    **{opcode: 1 for opcode in range(0xB0, 0xB8)},
+    **{opcode: 4 for opcode in range(0xB8, 0xC0)},
+}
+# Opcodes behind 0F, all with ModR/M: moves of vectors, nop, cmov, setcc, bt and its kin, shifts, imul, cmpxchg, movzx,
+# bsf, bsr, movsx, xadd.
+_BEHIND_0F = {
+    **{opcode: 0 for opcode in (0x10, 0x11, 0x1F, 0x28, 0x29, *range(0x40, 0x50), 0x57, 0x6E, 0x6F, 0x7E, 0x7F)},
+    **{opcode: 0 for opcode in (*range(0x90, 0xA0), 0xA3, 0xA5, 0xAB, 0xAD, 0xAF, 0xB0, 0xB1, 0xB3, 0xB6, 0xB7)},
+    **{opcode: 0 for opcode in (*range(0xBB, 0xC2), 0xD6, 0xEF)},
+    **{opcode: 1 for opcode in (0xA4, 0xAC, 0xBA)},
+}
+_ACCUMULATOR, _DATA = 0, 2
+_NOP = 0x1F
+_IMPLIED = frozenset({0xF6, 0xF7, 0xB0, 0xB1})
+# Cmp and test leave their operands as they are.
+_ONLY_READ = frozenset({*range(0x38, 0x3C), 0x84, 0x85})
+# What stands in the place of the register operand says the operation, or nothing.
+_GROUPS = frozenset({0x80, 0x81, 0x83, 0xC0, 0xC1, 0xC6, 0xC7, *range(0xD0, 0xD4), 0xF6, 0xF7, 0xFE, 0xFF})
+_GROUPS_BEHIND_0F = frozenset({_NOP, *range(0x90, 0xA0), 0xBA})
+# Of vectors, whose registers are others.
+_OF_VECTORS = frozenset({0x10, 0x11, 0x28, 0x29, 0x57, 0x6F, 0x7F, 0xD6, 0xEF})
+
+
+class _Decoded(NamedTuple):
+    """One instruction: its bytes, the one register on which its load or store is based, and those it may write."""
+
+    size: int
+    base: int | None
+    written: frozenset[int]
+
+
+def _is_base(code: Bytes, home: Section, start: int, register: int) -> bool:
+    """Whether a load or store among the instructions at `start` is based on `register`, before it is written."""
+    for _ in range(_USES_LOOKED_AT):
+        decoded = _decoded(code.at(home, start, _MOST_BYTES))
+        if decoded is None or decoded.base == register:
+            return decoded is not None
+        if register in decoded.written:
+            return False
+        start += decoded.size
+    return False
+
+
+def _decoded(text: bytes) -> _Decoded | None:
+    """The instruction that `text` begins with; `None` for a branch, one with a segment, and what is not decoded."""
+    prefix = re.match(rb"([\x66\xf0\xf2\xf3]*)([\x40-\x4f]?)(\x0f?)(.)", text, re.DOTALL)
+    if prefix is None:
+        return None
+    rex = prefix.group(2)[0] if prefix.group(2) else 0
+    opcode, behind = prefix.group(4)[0], prefix.end()
+    if not prefix.group(3) and opcode in _WITHOUT_MODRM:
+        size = _WITHOUT_MODRM[opcode]
+        if opcode & 0xF8 == 0xB8 and rex & 8:
+            size = 8
+        elif size == 4 and 0x66 in prefix.group(1):
+            size = 2
+        if opcode == 0x90:
+            return None if rex else _Decoded(behind, None, frozenset())
+        if opcode & 0xF0 in (0x50, 0xB0):
+            named = opcode & 7 | (rex & 1) << 3
+            # Without REX, 4 to 7 are the second bytes of 0 to 3 in a mov of 8 bits.
+            written = frozenset() if opcode & 0xF8 == 0x50 else frozenset({named, named & 3})
+        else:
+            written = frozenset({_ACCUMULATOR, _DATA})
+        return _Decoded(behind + size, None, written)
+    known = _BEHIND_0F if prefix.group(3) else _WITH_MODRM
+    if opcode not in known or behind >= len(text):
+        return None
+    modrm, size = text[behind], known[opcode]
+    operation = modrm >> 3 & 7
+    address = _address(text, behind, rex)
+    if address is None or opcode == 0xFF and operation in (2, 3, 4, 5) or opcode in (0xC6, 0xC7) and operation:
+        # Calls and jumps; transactions.
+        return None
+    if opcode in (0xF6, 0xF7) and operation >= 2:
+        size = 0
+    elif size == 4 and 0x66 in prefix.group(1):
+        size = 2
+    length, base = address
+    is_access = opcode != (_NOP if prefix.group(3) else _LEA)
+    written = _written(opcode, bool(prefix.group(3)), modrm, rex)
+    return _Decoded(behind + length + size, base if is_access else None, written)
+
+
+def _address(text: bytes, at: int, rex: int) -> tuple[int, int | None] | None:
+    """The bytes of the ModR/M byte at `at` with what belongs to it, and the base, if there is one and no index."""
+    mode, memory = text[at] >> 6, text[at] & 7
+    if mode == 3:
+        return 1, None
+    length, base = 1, memory | (rex & 1) << 3
+    has_base = True
+    if memory == 4:
+        if at + 1 >= len(text):
+            return None
+        sib = text[at + 1]
+        length, base = 2, sib & 7 | (rex & 1) << 3
+        has_base = sib >> 3 & 7 == 4 and not rex & 2
+        memory = sib & 7
+    if mode == 0 and memory == 5:
+        return length + 4, None
+    return length + (0, 1, 4)[mode], base if has_base else None
+
+
+def _written(opcode: int, behind_0f: bool, modrm: int, rex: int) -> frozenset[int]:
+    """The general registers that an instruction with ModR/M may write: rather too many than too few."""
+    is_register = modrm >= 0xC0
+    if behind_0f and opcode in _OF_VECTORS or not behind_0f and opcode in _ONLY_READ:
+        return frozenset()
+    if not behind_0f and opcode in (0x88, 0x89) and not is_register:
+        return frozenset()
+    named = set()
+    if opcode not in (_GROUPS_BEHIND_0F if behind_0f else _GROUPS):
+        named.add(modrm >> 3 & 7 | (rex & 4) << 1)
+    if is_register:
+        named.add(modrm & 7 | (rex & 1) << 3)
+    # In an operation on 8 bits without REX, 4 to 7 are the second bytes of 0 to 3.
+    named |= {number & 3 for number in named}
+    # Division and multiplication; cmpxchg.
+    return frozenset(named | {_ACCUMULATOR, _DATA} if opcode in _IMPLIED else named)
 
 
 # The offset of the canary, unless compilers are told another one (GCC manual, -mstack-protector-guard-offset).

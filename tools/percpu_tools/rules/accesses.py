@@ -283,7 +283,8 @@ def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJud
     Evidence
       Relocations of code, where the link keeps them (--emit-relocs): those that are relative to the program
       counter or of the global offset table in the zero-VMA layout, and in both layouts loads and stores to an
-      address to which no base was added. What constructors do is T15.
+      address to which no base was added, within the instructions behind the one that makes or loads it. What
+      constructors do is T15.
     """
     if not layout.has_areas or layout.arch is None or not layout.template_size or layout.section is None:
         return
@@ -298,12 +299,12 @@ def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJud
     from percpu_tools.evidence import outside
     from percpu_tools.rules.constructors import accesses_of_constructors
 
-    places = outside.accesses(layout, image)
+    places, unread = outside.accesses(layout, image)
     if places:
         constructors = {place for place, _ in accesses_of_constructors(layout, image)}
         places = [place for place in places if place.kept.place not in constructors]
-    for (home, place, _, target), how in places[:1]:
-        function, where = code.place(image, home, place)
+    for (home, _, _, target), how, address in places[:1]:
+        function, where = code.place(image, home, address)
         variable = layout.variable_at(target - (layout.load_start or 0))
         name = variable.name if variable else f"storage in {layout.section.name}"
         yield Finding(
@@ -317,4 +318,9 @@ def outside_accessors(layout: Layout, image: Image) -> Iterator[Finding | NotJud
                 "use the variable's accessors: read_current, write_current, current_ptr, remote_ptr",
                 "use offset() where the offset is meant",
             ),
+        )
+    if unread:
+        _, where = code.place(image, unread[0].home, unread[0].place)
+        yield NotJudged(
+            f"{len(unread)} words among code name per-CPU storage, and what reads them is not seen, as at {where}"
         )
