@@ -96,6 +96,8 @@ def _is_shared(layout: Layout, image: Image, section: Section) -> bool:
     return any(
         symbol.section == section.number
         and symbol.type not in ("SECTION", "FILE")
+        # What a script defines between sections, lld says to be of the one before.
+        and section.address <= symbol.value < section.end
         and not layout.load_start <= symbol.value <= layout.load_end
         and symbol.name not in bounds
         and not symbol.name.startswith(("_percpu_", "$", ".L"))
