@@ -105,8 +105,8 @@ constexpr bool can_be_copied_as_bytes() {
 }  // namespace percpu::detail
 
 // Not noexcept: that says of an allocation that it gives null when it fails, and compilers would ask.
-__attribute__((always_inline)) inline void* operator new(size_t, percpu::detail::Place place) {
-    return place.address;
+__attribute__((always_inline)) inline void* operator new(size_t, percpu::detail::Place percpu_place) {
+    return percpu_place.address;
 }
 
 #if defined(PERCPU_ALL_NEAR)
@@ -117,6 +117,8 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
 #define PERCPU_DETAIL_NEAR ::percpu::Reach::near
 
 #define PERCPU_DETAIL_HIDDEN __attribute__((visibility("hidden")))
+
+// The names in what follows begin with percpu, for an initializer names what it likes.
 
 // Makes T{init...}, in a function for its narrowing is then judged with the constants in sight.
 #define PERCPU_DETAIL_MAKE(...)                                                  \
@@ -130,7 +132,7 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
 // Each definition begins with a static_assert, which `inline`, `static` and `template` cannot precede.
 #define PERCPU_DETAIL_DECLARE(T, name, storage, reach)                                            \
     extern PERCPU_DETAIL_HIDDEN ::percpu::detail::Storage<::percpu::detail::Identity<T>> storage; \
-    PERCPU_DETAIL_HIDDEN void percpu_initialize_##name(void* at) noexcept;                        \
+    PERCPU_DETAIL_HIDDEN void percpu_initialize_##name(void*) noexcept;                           \
     extern PERCPU_DETAIL_HIDDEN const                                                             \
         ::percpu::Variable<::percpu::detail::Identity<T>, __builtin_addressof(storage), &percpu_initialize_##name, reach> name
 
@@ -155,8 +157,8 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
             name {}
 
 #define PERCPU_DETAIL_INITIALIZE(linkage, T, name, ...)                                             \
-    linkage __attribute__((cold)) void percpu_initialize_##name(void* at) noexcept {                \
-        ::new (::percpu::detail::Place{at})::percpu::detail::Holder<::percpu::detail::Identity<T>>( \
+    linkage __attribute__((cold)) void percpu_initialize_##name(void* percpu_at) noexcept {         \
+        ::new (::percpu::detail::Place{percpu_at})::percpu::detail::Holder<::percpu::detail::Identity<T>>( \
             PERCPU_DETAIL_MAKE(__VA_ARGS__).template operator()<::percpu::detail::Identity<T>>());  \
     }
 
@@ -195,8 +197,8 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
         ::percpu::detail::Storage<::percpu::detail::Identity<T>>                                     \
             percpu_storage_##name{};                                                          \
     PERCPU_DETAIL_INITIALIZE(, T, name, __VA_ARGS__)                                                 \
-    static void percpu_construct_##name(uintptr_t area) noexcept {                                   \
-        percpu_initialize_##name(reinterpret_cast<void*>(area + name.offset()));                     \
+    static void percpu_construct_##name(uintptr_t percpu_area) noexcept {                            \
+        percpu_initialize_##name(reinterpret_cast<void*>(percpu_area + name.offset()));              \
     }                                                                                                \
     __attribute__((section("percpu_constructors"), used)) static void (*const percpu_constructor_##name)( \
         uintptr_t) = percpu_construct_##name;                                                        \
