@@ -90,15 +90,29 @@ struct Place {
 };
 
 template <class T>
+inline constexpr bool is_complete_object = requires { sizeof(T); };
+template <class T>
+inline constexpr bool is_complete_object<T&> = false;
+template <class T>
+inline constexpr bool is_complete_object<T&&> = false;
+
+template <class T>
 constexpr bool can_be_percpu() {
-    static_assert(!__is_same(T, const T), "percpu: a per-CPU variable cannot be const: every CPU has its own copy to write");
+    static_assert(is_complete_object<T>,
+                  "percpu: a per-CPU variable is an object of a complete type: no reference, void, function, or array without a size");
+    if constexpr (is_complete_object<T>) {
+        static_assert(!__is_same(T, const T), "percpu: a per-CPU variable cannot be const: every CPU has its own copy to write");
+        static_assert(!__is_same(T, volatile T),
+                      "percpu: a per-CPU variable cannot be volatile: leave that out, each read_current reads anew; or make it a member of a struct");
+    }
     return true;
 }
 
 template <class T>
 constexpr bool can_be_copied_as_bytes() {
-    static_assert(destroyed_trivially<T>,
-                  "percpu: this type has a destructor, but areas are never destroyed: use PERCPU_DEFINE_CONSTRUCTED");
+    if constexpr (is_complete_object<T>)
+        static_assert(destroyed_trivially<T>,
+                      "percpu: this type has a destructor, but areas are never destroyed: use PERCPU_DEFINE_CONSTRUCTED");
     return can_be_percpu<T>();
 }
 
