@@ -148,7 +148,10 @@ __attribute__((always_inline)) inline void* operator new(size_t, percpu::detail:
 // Each definition begins with a static_assert, which `inline`, `static` and `template` cannot precede.
 #define PERCPU_DETAIL_DECLARE(T, name, storage, reach)                                            \
     extern PERCPU_DETAIL_HIDDEN ::percpu::detail::Storage<::percpu::detail::Identity<T>> storage; \
+    _Pragma("GCC diagnostic push")                                                                \
+    _Pragma("GCC diagnostic ignored \"-Wredundant-decls\"")                                       \
     PERCPU_DETAIL_HIDDEN void percpu_initialize_##name(void*) noexcept;                           \
+    _Pragma("GCC diagnostic pop")                                                                 \
     extern PERCPU_DETAIL_HIDDEN const                                                             \
         ::percpu::Variable<::percpu::detail::Identity<T>, __builtin_addressof(storage), &percpu_initialize_##name, reach> name
 

@@ -82,7 +82,7 @@ constexpr NameText cut_name() noexcept {
     const char* at = __PRETTY_FUNCTION__;
     const auto skip = [&](const char* prefix) {
         const char* rest = at;
-        while (*prefix != '\0' && *rest == *prefix) ++rest, ++prefix;
+        for (; *prefix != '\0' && *rest == *prefix; ++prefix) ++rest;
         if (*prefix == '\0') at = rest;
         return *prefix == '\0';
     };
@@ -252,8 +252,9 @@ public:
     static auto sum() noexcept {
         static_assert(kind == ScalarKind::integer || kind == ScalarKind::floating,
                       "percpu: sum() is for integers and floating-point numbers; use for_each for other types");
-        typename detail::Sum<T>::type total = 0;
-        for_each([&](const volatile T& copy) { total += copy; });
+        using Total = typename detail::Sum<T>::type;
+        Total total = 0;
+        for_each([&](const volatile T& copy) { total += static_cast<Total>(copy); });
         return total;
     }
 
