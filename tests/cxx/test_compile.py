@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import percpu_tools
 import pytest
-from cxx.build import FREESTANDING, HERE, WARNINGS, compile_object
+from cxx.build import COMPILERS, FREESTANDING, HERE, WARNINGS, compile_object
 from cxx.compilers import ALL
 
 FEATURES = {
@@ -65,4 +65,11 @@ def test_compiles_without_a_warning_that_few_ask_for(tmp_path, compiler, feature
     for source in (HERE / "warnings.cpp", *percpu_tools.sources()):
         flags = ("-O2", "-fno-pic", *FREESTANDING, *WARNINGS, *MORE_WARNINGS[compiler.name], *FEATURES[features])
         done = compile_object(compiler.command, source, tmp_path / "object.o", *flags)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILERS)
+def test_a_kernel_may_have_no_char8_t(tmp_path, compiler):
+    for source in (HERE / "warnings.cpp", *percpu_tools.sources()):
+        done = compile_object([compiler], source, tmp_path / "object.o", "-fno-char8_t", "-fno-pic", *FREESTANDING, *WARNINGS)
         assert done.returncode == 0, done.stderr
