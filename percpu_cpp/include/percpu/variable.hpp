@@ -38,6 +38,11 @@
 //
 // The last column: no accessor is atomic towards another CPU that writes this CPU's copy. An update of a
 // floating-point number repeats a compare_exchange until it stores, and is as safe as that.
+//
+// -finstrument-functions instruments accessors, too, also where they are inlined: a hook of a tracer that uses one
+// would call itself. It leaves them out with GCC's -finstrument-functions-exclude-file-list=include/percpu/, and with
+// Clang by `#pragma clang attribute push(__attribute__((no_instrument_function)), apply_to = function)` in front of
+// the #include and `#pragma clang attribute pop` behind it.
 
 #pragma once
 
