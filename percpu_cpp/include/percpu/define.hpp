@@ -14,13 +14,13 @@
 //
 //   PERCPU_DEFINE(T, name, init...) is for `T name{init...};`. The initializer must be a constant
 //   expression, for the areas are made by copying bytes: a pointer into the object itself would point
-//   into the template afterwards. T need not be copyable; it needs a trivial destructor, for areas
-//   are never destroyed. A T with a comma in it, or an array of functions, wants an alias first.
+//   into the template afterwards. T need not be copyable, and may have volatile members; it needs a trivial
+//   destructor, for areas are never destroyed. A T with a comma in it, or an array of functions, wants an alias first.
 //
 //   PERCPU_DEFINE_CONSTRUCTED(T, name, args...) runs T's constructor with the arguments once in each
 //   area, in `init` or `init_in_place`, when all areas are there; and once in the area that `reset_area`
-//   makes anew. Its destructor is never run: a new object takes the place of the old one, whose memory,
-//   locks and the like the kernel has given back before.
+//   makes anew. Its destructor is never run, and may be deleted: a new object takes the place of the old one, whose
+//   memory, locks and the like the kernel has given back before.
 //
 // They stand at namespace scope, and alone: nothing like `inline`, `template` or `static` goes before
 // them. A per-CPU variable is one place in the template; a template's or an inline variable's storage
