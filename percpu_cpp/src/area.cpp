@@ -2,6 +2,11 @@
 
 #include <percpu/area.hpp>
 
+// The linker script's symbols have names of the implementation's.
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wreserved-identifier"
+#endif
+
 extern "C" {
 // The compiler calls these in freestanding code too, so every kernel has them (GCC manual, "Standards").
 void* memcpy(void* to, const void* from, size_t size);
@@ -114,7 +119,7 @@ const char* const volatile all_near_symbol = _percpu_all_near;
 size_t number(const char* symbol) noexcept { return reinterpret_cast<size_t>(symbol); }
 
 #if defined(PERCPU_NON_ZERO_VMA)
-size_t template_size() noexcept { return static_cast<size_t>(_percpu_load_end - _percpu_load_start); }
+size_t template_size() noexcept { return static_cast<size_t>(_percpu_load_end - load_start); }
 #else
 const char* const volatile load_start_symbol = _percpu_load_start;
 const char* const volatile load_end_symbol = _percpu_load_end;
@@ -176,7 +181,7 @@ Result<size_t, InitError> make_areas(uintptr_t base, size_t cpu_count) noexcept 
 
 // Copies by words, each stored at once, for other CPUs may read the area meanwhile. Both lie on cache lines, so
 // the last word reaches beyond `size` into the padding of an area at most.
-void copy_words(uintptr_t to, const char* from, size_t size) noexcept {
+void copy_words(uintptr_t to, uintptr_t from, size_t size) noexcept {
     using Word __attribute__((may_alias)) = uintptr_t;
     const auto* const source = reinterpret_cast<const Word*>(from);
     auto* const target = reinterpret_cast<Word*>(to);
@@ -338,8 +343,8 @@ Result<size_t, InitError> init(void* base, size_t cpu_count) noexcept {
 Result<uintptr_t, ResetError> reset_area(size_t cpu_id) noexcept {
     const uintptr_t base = detail::areas_base();
     if (cpu_id >= detail::areas.count) return Unexpected{ResetError::InvalidCpu};
-    const char* const source = detail::loaded_template();
-    if (base == reinterpret_cast<uintptr_t>(source)) return Unexpected{ResetError::TemplateInUse};
+    const auto source = reinterpret_cast<uintptr_t>(detail::loaded_template());
+    if (base == source) return Unexpected{ResetError::TemplateInUse};
     const uintptr_t area = base + cpu_id * detail::areas.stride;
     detail::copy_words(area, source, detail::template_size());
     arch::adopt_area(area - detail::template_address());

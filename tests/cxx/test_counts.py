@@ -64,7 +64,7 @@ def disassemble(objdump: str, path: Path) -> dict[str, list[str]]:
     text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     functions: dict[str, list[str]] = {}
     for line in text.splitlines():
-        if head := re.match(r"[0-9a-f]+ <(\w+)>:", line):
+        if head := re.match(r"[0-9a-f]+ <(\w+|_Z\S+)>:", line):
             body = functions.setdefault(head[1], [])
         elif (instruction := re.match(r"\s*[0-9a-f]+:\s+(\S.*)", line)) and not RETURN_OR_PADDING.match(instruction[1]):
             body.append(instruction[1].strip())
@@ -159,6 +159,17 @@ def test_x86_64_code_models(tmp_path, compiler, flags):
     for name, mnemonic in {"fetch_add_far": "xadd", "exchange_far": "xchg", "compare_exchange_far": "cmpxchg"}.items():
         accesses = [instruction for instruction in functions[name] if "%gs:" in instruction]
         assert len(accesses) == 1 and accesses[0].startswith(mnemonic), functions[name]
+
+
+@pytest.mark.parametrize("compiler", X86_64, ids=lambda compiler: compiler.label)
+def test_a_tracer_can_leave_the_accessors_out(tmp_path, compiler):
+    target = tmp_path / "instrumented.o"
+    exclude = ("-finstrument-functions-exclude-file-list=include/percpu/",) if compiler.name == "gcc" else ()
+    flags = ("-O2", "-fno-pic", "-finstrument-functions", *exclude, *FREESTANDING)
+    done = compile_object(compiler.command, HERE / "instrumented.cpp", target, *flags)
+    assert done.returncode == 0, done.stderr
+    body = disassemble(compiler.objdump, target)["__cyg_profile_func_enter"]
+    assert len(body) == 1, body
 
 
 def asked(folder: Path, compiler: Compiler, *flags: str) -> set[str]:

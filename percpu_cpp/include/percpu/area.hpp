@@ -118,9 +118,9 @@ inline size_t area_count() noexcept {
 }
 
 #if defined(PERCPU_NON_ZERO_VMA)
-extern "C" char _percpu_load_start[] __attribute__((visibility("hidden")));
+extern char load_start[] asm("_percpu_load_start") __attribute__((visibility("hidden")));
 
-inline uintptr_t template_address() noexcept { return reinterpret_cast<uintptr_t>(_percpu_load_start); }
+inline uintptr_t template_address() noexcept { return reinterpret_cast<uintptr_t>(load_start); }
 #else
 inline uintptr_t template_address() noexcept { return 0; }
 #endif

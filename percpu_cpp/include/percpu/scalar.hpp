@@ -24,8 +24,10 @@ template <>
 inline constexpr ScalarKind kind_of<unsigned char> = ScalarKind::integer;
 template <>
 inline constexpr ScalarKind kind_of<wchar_t> = ScalarKind::integer;
+#if defined(__cpp_char8_t)
 template <>
 inline constexpr ScalarKind kind_of<char8_t> = ScalarKind::integer;
+#endif
 template <>
 inline constexpr ScalarKind kind_of<char16_t> = ScalarKind::integer;
 template <>

@@ -38,6 +38,11 @@
 //
 // The last column: no accessor is atomic towards another CPU that writes this CPU's copy. An update of a
 // floating-point number repeats a compare_exchange until it stores, and is as safe as that.
+//
+// -finstrument-functions instruments accessors, too, also where they are inlined: a hook of a tracer that uses one
+// would call itself. It leaves them out with GCC's -finstrument-functions-exclude-file-list=include/percpu/, and with
+// Clang by `#pragma clang attribute push(__attribute__((no_instrument_function)), apply_to = function)` in front of
+// the #include and `#pragma clang attribute pop` behind it.
 
 #pragma once
 
@@ -82,7 +87,7 @@ constexpr NameText cut_name() noexcept {
     const char* at = __PRETTY_FUNCTION__;
     const auto skip = [&](const char* prefix) {
         const char* rest = at;
-        while (*prefix != '\0' && *rest == *prefix) ++rest, ++prefix;
+        for (; *prefix != '\0' && *rest == *prefix; ++prefix) ++rest;
         if (*prefix == '\0') at = rest;
         return *prefix == '\0';
     };
@@ -252,8 +257,9 @@ public:
     static auto sum() noexcept {
         static_assert(kind == ScalarKind::integer || kind == ScalarKind::floating,
                       "percpu: sum() is for integers and floating-point numbers; use for_each for other types");
-        typename detail::Sum<T>::type total = 0;
-        for_each([&](const volatile T& copy) { total += copy; });
+        using Total = typename detail::Sum<T>::type;
+        Total total = 0;
+        for_each([&](const volatile T& copy) { total += static_cast<Total>(copy); });
         return total;
     }
 

@@ -30,6 +30,9 @@ PERCPU_DEFINE_STATIC_NEAR(uint32_t, own_near_word, 9);
 PERCPU_DEFINE_READ_MOSTLY(uint32_t, limit, 10);
 PERCPU_DEFINE_ALIGNED(uint32_t, line_word, 11);
 PERCPU_DEFINE(uint8_t[64], zeros);
+// An initializer's names are the user's, where the initial value is written again, too.
+[[maybe_unused]] static uint8_t at[100];
+PERCPU_DEFINE(size_t, size_of_at, sizeof at);
 
 namespace space {
 PERCPU_DEFINE(uint32_t, word, 12);
@@ -235,6 +238,8 @@ int main() {
     CHECK(pointer.read_current() == numbers);
     CHECK(text.fetch_add_current(1)[0] == 't');
     CHECK(text.read_current()[0] == 'e');
+
+    read_write(size_of_at, sizeof at, sizeof at + 1);
 
     for (uint8_t byte : *zeros.current_ptr()) CHECK(byte == 0);
     zeros.with_current([](uint8_t (&all)[64]) { all[63] = 1; });
