@@ -129,7 +129,7 @@ FAULTS = {
     ),
     "reset by bytes": (
         "detail::copy_words(area, source, detail::template_size());",
-        "memcpy(reinterpret_cast<void*>(area), source, detail::template_size());",
+        "memcpy(reinterpret_cast<void*>(area), reinterpret_cast<const void*>(source), detail::template_size());",
         "no word is seen half reset",
     ),
     "reset of all areas": (
