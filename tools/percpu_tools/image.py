@@ -104,6 +104,8 @@ class Image:
         self._symbol_section = next((section for section in self.sections if section.type == "SHT_SYMTAB"), None)
         # By the number of their section: relocations name tables too.
         self._tables: dict[int, SymbolTable] = {}
+        # Looking for the note in other sections takes as long as a rule.
+        self._found_note: tuple[Note | None] | None = None
 
     def __enter__(self) -> Image:
         return self
@@ -187,6 +189,11 @@ class Image:
 
     def note(self) -> Note | None:
         """What the runtime says it was built for, if the file has its note."""
+        if self._found_note is None:
+            self._found_note = (self._find_note(),)
+        return self._found_note[0]
+
+    def _find_note(self) -> Note | None:
         section = self.section(NOTE_SECTION)
         if section is not None and section.type == "SHT_NOTE":
             with self._reading(f"section {NOTE_SECTION}"):

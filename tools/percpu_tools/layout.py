@@ -11,8 +11,9 @@ from percpu_tools.image import SHN_UNDEF, Image, Section, Symbol
 from percpu_tools.note import Note
 from percpu_tools.profiles import Profile
 
-# What is in the names of every profile's symbols and marked variables.
-_SYMBOLS = (b"percpu_", b"per_cpu_", b"__PERCPU_")
+# What is in the names of every profile's symbols and marked variables; and of the bounds of .bss, for which a rule asks:
+# what is asked for together is found in one pass.
+_SYMBOLS = (b"percpu_", b"per_cpu_", b"PERCPU_", b"bss")
 
 
 class Variable(NamedTuple):

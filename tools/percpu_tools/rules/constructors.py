@@ -21,10 +21,12 @@ _TABLES = (".init_array", ".preinit_array", ".ctors")
 # A script may put them into a section of another name. These bounds it has to give to the code that calls them
 # (gABI, "Initialization and Termination Functions"; GCC Internals, "How Initialization Functions Are Handled").
 _BOUNDS = (("__preinit_array_start", "__preinit_array_end"), ("__init_array_start", "__init_array_end"), ("__CTOR_LIST__", "__CTOR_END__"))
+# For `Image.symbols`, which finds those sooner that begin with a letter.
+_OF_BOUNDS = (rb"init_array_(?:start|end)", rb"CTOR_(?:LIST|END)__")
 # And so GCC and Clang call the function that initializes a file's variables, or those of one priority.
-_OF_FILE = rb"_GLOBAL__(?:sub_)?I[_.]"
+_OF_FILE = rb"GLOBAL__(?:sub_)?I[_.]"
 # Without optimization that one calls others: GCC one for all variables, Clang one for each.
-_PARTS = (rb"_Z41__static_initialization_and_destruction_0", rb"__cxx_global_var_init")
+_PARTS = (rb"Z41__static_initialization_and_destruction_0", rb"cxx_global_var_init")
 
 # Without a symbol of its own, a constructor's end is not known; it is not looked at further than this.
 _LONGEST = 0x10000
@@ -151,7 +153,7 @@ def _constructors(image: Image) -> _Constructors:
 def _between_bounds(image: Image) -> list[tuple[Section, int, int]]:
     """The tables between the symbols that a script defines for them, each with the section that it is in."""
     names = {name for bounds in _BOUNDS for name in bounds}
-    symbols = image.symbols([name.encode() for name in sorted(names)])
+    symbols = image.symbols(_OF_BOUNDS)
     values = {symbol.name: symbol.value for symbol in symbols if symbol.name in names and symbol.section != SHN_UNDEF}
     found = []
     for start, end in ((values.get(first, 0), values.get(last, 0)) for first, last in _BOUNDS):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from percpu_tools.evidence import thread_pointer
 from percpu_tools.findings import Finding, NotJudged
 from percpu_tools.image import SHF_TLS, Image
 from percpu_tools.layout import Layout
@@ -48,6 +47,8 @@ def tls_register(layout: Layout, image: Image) -> Iterator[Finding | NotJudged]:
     elif not register.startswith("TPIDR"):
         return
     else:
+        from percpu_tools.evidence import thread_pointer
+
         used = thread_pointer.registers(image, layout.arch)
         if not used:
             yield NotJudged(f"the file has thread-local storage ({section.name}), and no code was found to read it: which register -mtp chose is not known")
