@@ -47,8 +47,6 @@ _PC_RELATIVE = {
     "loongarch64": (71, 103),  # PCALA_HI20, PCREL20_S2
     "x86_64": (2, 9, 41, 42),  # PC32, GOTPCREL, GOTPCRELX, REX_GOTPCRELX
 }
-# Those of them that make the address of a word in the global offset table, which holds the symbol's address.
-_OF_TABLE = (9, 41, 42)
 
 
 class _Constructors(NamedTuple):
@@ -226,7 +224,7 @@ def _relocated_accesses(
             inside = layout.load_start <= _target(layout, bytes_, home, relocation, symbol) < layout.load_end
             if inside and relocation.offset < function.value + function.size and not _through_base(image, home, relocation.offset):
                 is_address = layout.layout != "zero-vma" and (
-                    relocation.type in _OF_TABLE or x86_64.addressing(bytes_, home, relocation.offset, is_relative=True) == "lea"
+                    relocation.type in x86_64.OF_TABLE or x86_64.addressing(bytes_, home, relocation.offset, is_relative=True) == "lea"
                 )
                 yield _Access(relocation.offset, function, is_address)
 
